@@ -1,0 +1,188 @@
+//! The client's handle, and the task behind it: one connection after another.
+
+use std::{
+    ops::ControlFlow,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use herald_proto::topic::Filter;
+use tokio::{
+    select,
+    sync::{mpsc, oneshot},
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+use tracing::{info, warn};
+
+use crate::{
+    ConnectionLost, Event, Greeter, Inbox, Message, Settings, Undelivered,
+    application::{Application, Command, Turn},
+    backoff::Delays,
+    connection::{self, End},
+    network::WIDEST_WINDOW,
+};
+
+/// Starts a client, which is one task on the current Tokio runtime.
+///
+/// The `seed` makes its delays differ from those of other clients: it should be random.
+///
+/// # Panics
+/// When it is called outside of a Tokio runtime.
+pub fn start(
+    mut settings: Settings,
+    filters: Vec<Filter>,
+    greeter: Box<dyn Greeter>,
+    seed: u64,
+) -> (Client, Inbox) {
+    settings.window = settings.window.min(WIDEST_WINDOW);
+    let (commands, orders) = mpsc::unbounded_channel();
+    let (events, inbox) = Inbox::new();
+    let task = Task {
+        delays: Delays::new(settings.backoff, seed),
+        application: Application::new(orders, events, filters, settings.window),
+        settings,
+        greeter,
+    };
+    let task = tokio::spawn(task.run()).abort_handle();
+    (Client { commands, task }, inbox)
+}
+
+/// A handle on a client, which lives as long as there is one. When the last is dropped, without
+/// [`Client::stop`], the connection is cut and the broker publishes the will.
+#[derive(Debug, Clone)]
+pub struct Client {
+    commands: mpsc::UnboundedSender<Command>,
+    task: AbortHandle,
+}
+
+impl Client {
+    /// Queues a message, and never waits: it is sent when there is a connection, and again on the
+    /// next one if it was not acknowledged, so that it arrives at least once. Messages on one topic
+    /// are sent in the order in which they were published.
+    ///
+    /// A message on a retained topic takes the place of one on the same topic that is not in
+    /// flight ([`Undelivered::Replaced`]). Of the others 256 wait at most: then the oldest is
+    /// dropped ([`Undelivered::Overflow`]).
+    pub fn publish(&self, message: Message) -> Delivery {
+        let (ticket, fate) = oneshot::channel();
+        self.command(Command::Publish(message, ticket));
+        Delivery(fate)
+    }
+
+    /// Subscribes to more, now and on every later connection.
+    pub fn subscribe(&self, filters: Vec<Filter>) {
+        self.command(Command::Subscribe(filters));
+    }
+
+    /// Ends the connection, or the attempt to make one, and connects afresh at once.
+    ///
+    /// The broker is told first, if it still answers within 200 ms, and so does not publish the
+    /// will of the old connection over the birth on the new one.
+    pub fn reconnect(&self) {
+        self.command(Command::Reconnect);
+    }
+
+    /// Ends the client: sends what waits and then the farewell, waits until the broker has
+    /// acknowledged all of it, and disconnects, so that the will is not published.
+    ///
+    /// All this takes at most as long as `within`. After that the connection is cut: the will
+    /// says what the farewell could not, and what was not acknowledged is
+    /// [`Undelivered::Stopped`]. Events that come meanwhile are dropped, and the inbox ends; other
+    /// handles can't publish any more.
+    pub async fn stop(self, farewell: Vec<Message>, within: Duration) {
+        for message in farewell {
+            self.publish(message);
+        }
+        let (end, mut ended) = oneshot::channel();
+        self.command(Command::Stop(end));
+        // The other end of the channel is never used, only dropped: by the task when it ends.
+        if timeout(within, &mut ended).await.is_err() {
+            self.task.abort();
+            let _ = ended.await;
+        }
+    }
+
+    /// Passes a command to the task. If that has ended, the command is dropped, and a ticket in it.
+    fn command(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+}
+
+/// Tells what becomes of a message: `Ok` once the broker has acknowledged it. Dropping it does not
+/// withdraw the message.
+#[derive(Debug)]
+pub struct Delivery(oneshot::Receiver<Result<(), Undelivered>>);
+
+impl Future for Delivery {
+    type Output = Result<(), Undelivered>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let fate = ready!(Pin::new(&mut self.0).poll(context));
+        Poll::Ready(fate.unwrap_or(Err(Undelivered::Stopped)))
+    }
+}
+
+struct Task {
+    settings: Settings,
+    greeter: Box<dyn Greeter>,
+    delays: Delays,
+    application: Application,
+}
+
+impl Task {
+    /// Makes one connection after another, until the application has no more use for any.
+    async fn run(mut self) {
+        for connection in 1.. {
+            let greeting = self.greeter.greet();
+            let (end, worked) =
+                connection::run(connection, &self.settings, greeting, &mut self.application).await;
+            self.delays.connection_lasted(worked);
+            self.application.connection_lost();
+            let (reason, delay) = match end {
+                End::Finished => return,
+                End::Reconnect => (ConnectionLost::Reconnecting, Duration::ZERO),
+                End::Lost(reason) => (reason, self.delays.next()),
+            };
+            report(connection, &reason, delay);
+            let lost = Event::Disconnected { connection, reason };
+            self.application.inbox.push(lost, None);
+            if self.pause(delay).await.is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Waits before the next attempt, and for as long as nobody reads the inbox.
+    async fn pause(&mut self, delay: Duration) -> ControlFlow<()> {
+        let mut over = pin!(sleep(delay));
+        loop {
+            if self.application.is_done() {
+                return ControlFlow::Break(());
+            }
+            let room = self.application.inbox.has_room();
+            select! {
+                turn = self.application.turn() => match turn {
+                    Turn::Work | Turn::Read => {}
+                    // What is to be sent before the end is worth one attempt without delay.
+                    Turn::Reconnect | Turn::Stop => over.set(sleep(Duration::ZERO)),
+                    Turn::Gone => return ControlFlow::Break(()),
+                },
+                () = &mut over, if room => return ControlFlow::Continue(()),
+            }
+        }
+    }
+}
+
+fn report(connection: u64, reason: &ConnectionLost, delay: Duration) {
+    match reason {
+        ConnectionLost::Reconnecting => info!(connection, "connecting afresh"),
+        reason => warn!(
+            connection,
+            error = reason as &(dyn std::error::Error + 'static),
+            retry_in = ?delay,
+            "no connection to the broker"
+        ),
+    }
+}

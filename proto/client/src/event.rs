@@ -1,0 +1,123 @@
+//! What a client tells its application.
+
+use std::{io, time::Duration};
+
+use herald_proto::topic::{Filter, Topic};
+use tokio::sync::mpsc;
+
+/// What happened on a client's connections, in the order in which it did.
+///
+/// Connections are numbered from 1, each attempt being one; every number ends in one
+/// [`Event::Disconnected`], unless the client ends first.
+#[derive(Debug)]
+pub enum Event {
+    /// The connection works, both ways: the broker has answered it, granted every subscription and
+    /// acknowledged every birth message.
+    Connected {
+        /// The number of the connection.
+        connection: u64,
+    },
+    /// A connection ended, or an attempt to connect failed. The client tries again by itself.
+    Disconnected {
+        /// The number of the connection.
+        connection: u64,
+        /// Why.
+        reason: ConnectionLost,
+    },
+    /// A message came. Retained ones can come before `Connected`: they follow the subscription.
+    Message {
+        /// Where it was published.
+        topic: Topic,
+        /// Its bytes, at most [`crate::MAX_PAYLOAD`] of them, from a broker that is not trusted.
+        payload: Vec<u8>,
+        /// Whether it was published before the subscription.
+        retained: bool,
+    },
+}
+
+/// Why there is no connection any more.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionLost {
+    /// No connection could be made.
+    #[error("cannot reach the broker {broker}: check that it runs and that its port is open")]
+    Unreachable {
+        /// The broker's address.
+        broker: crate::BrokerUrl,
+        /// What the network said.
+        source: io::Error,
+    },
+    /// The broker turned the client away.
+    #[error("the broker refused the client: {} (code {code})", refusal(*code))]
+    Refused {
+        /// The return code (MQTT 3.1.1, table 3.1).
+        code: u8,
+    },
+    /// The broker refused a subscription.
+    #[error("the broker refused the subscription to {filter}: check what this client may read")]
+    SubscriptionRefused {
+        /// The first filter that it refused.
+        filter: Filter,
+    },
+    /// The broker did not answer in time.
+    #[error("the broker did not answer within {} s", within.as_secs())]
+    Unanswered {
+        /// How long it had.
+        within: Duration,
+    },
+    /// The broker closed the connection.
+    #[error("the broker closed the connection")]
+    Closed,
+    /// The network failed.
+    #[error("the connection to the broker failed")]
+    Network(#[source] io::Error),
+    /// The broker broke the protocol, or sent more than this client takes.
+    #[error("the broker sent what this client does not take")]
+    Protocol(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The greeting had a message that is too large to be sent.
+    #[error("the birth or will on {topic} has {size} bytes, more than can be sent")]
+    GreetingTooLarge {
+        /// Where it was to go.
+        topic: Topic,
+        /// The bytes of its payload.
+        size: usize,
+    },
+    /// The application asked for a new connection.
+    #[error("a new connection was asked for")]
+    Reconnecting,
+}
+
+fn refusal(code: u8) -> &'static str {
+    match code {
+        1 => "it does not speak MQTT 3.1.1",
+        2 => "it does not take this client id",
+        3 => "it is not available",
+        4 => "the user name or password is wrong",
+        5 => "the client is not authorised",
+        _ => "for a reason that MQTT 3.1.1 does not name",
+    }
+}
+
+/// Where a client's events arrive.
+///
+/// It holds at most [`Inbox::CAPACITY`] events that nobody read. Messages beyond these are not
+/// acknowledged until there is room, which makes the broker wait. Drop the inbox if nobody is to
+/// read it: events are then dropped too, and the client goes on.
+#[derive(Debug)]
+pub struct Inbox {
+    events: mpsc::Receiver<Event>,
+}
+
+impl Inbox {
+    /// The most events that wait to be read.
+    pub const CAPACITY: usize = 256;
+
+    pub(crate) fn new() -> (mpsc::Sender<Event>, Self) {
+        let (sender, events) = mpsc::channel(Self::CAPACITY);
+        (sender, Self { events })
+    }
+
+    /// Waits for the next event, and gives none when the client has ended. Safe to cancel.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+}

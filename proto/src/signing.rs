@@ -1,0 +1,215 @@
+//! Signing, and the one path from bytes to something that may be acted upon.
+//!
+//! A signature is over the message's type, the wire version and the fleet too (as COSE's
+//! `external_aad`), so that no signed message can be taken for one of another kind or fleet.
+
+use crate::{
+    WIRE_VERSION,
+    codec::{self, Bytes, Value, Wire},
+    envelope::{self, Envelope},
+    host::{FleetId, HostId},
+    id::{MessageDigest, TargetHash},
+    key::{KeyId, PublicKey, SecretKey},
+    merkle,
+    order::{Addressee, Order, SealedOrder},
+    presence::Presence,
+    rejection::Rejection,
+    release::Release,
+    report::Report,
+    target::Target,
+    trust::{Role, Trust},
+};
+
+/// A message whose signatures hold. Only this module makes one, and it can't be deserialised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified<T> {
+    message: T,
+    signers: Vec<KeyId>,
+}
+
+impl<T> Verified<T> {
+    /// Gives the trusted keys that signed.
+    pub fn signers(&self) -> &[KeyId] {
+        &self.signers
+    }
+
+    /// Gives up the mark and keeps the message.
+    pub fn into_inner(self) -> T {
+        self.message
+    }
+}
+
+impl<T> std::ops::Deref for Verified<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.message
+    }
+}
+
+/// A message that a host signs with its own key.
+pub trait HostMessage: Wire {
+    /// The message type, which is part of what is signed.
+    const KIND: &'static str;
+
+    /// Gives the host that the message is about.
+    fn host(&self) -> &HostId;
+}
+
+impl HostMessage for Report {
+    const KIND: &'static str = "report";
+
+    fn host(&self) -> &HostId {
+        &self.host
+    }
+}
+
+impl HostMessage for Presence {
+    const KIND: &'static str = "presence";
+
+    fn host(&self) -> &HostId {
+        &self.host
+    }
+}
+
+const RELEASE: &str = "release";
+
+/// Signs a release with each of the keys.
+pub fn sign_release(release: &Release, keys: &[&SecretKey]) -> Bytes {
+    let payload = codec::encode(release);
+    Bytes(envelope::seal_sign(payload, &associated_data(RELEASE, &release.fleet), keys))
+}
+
+/// Signs a report or presence with the host's key.
+pub fn sign_as_host<T: HostMessage>(message: &T, fleet: &FleetId, key: &SecretKey) -> Vec<u8> {
+    envelope::seal_sign1(codec::encode(message), &associated_data(T::KIND, fleet), key)
+}
+
+/// Verifies a signed release.
+///
+/// # Errors
+/// When it is malformed, of another version or fleet, or signed by too few trusted keys.
+pub fn verify_release(bytes: &[u8], trust: &Trust) -> Result<Verified<Release>, Rejection> {
+    let aad = associated_data(RELEASE, trust.fleet());
+    let envelope = envelope::open_sign(bytes, &aad)?;
+    check_version(&envelope.payload)?;
+    let release: Release = codec::decode(&envelope.payload)?;
+    if release.fleet != *trust.fleet() {
+        return Err(Rejection::Fleet { found: release.fleet, own: trust.fleet().clone() });
+    }
+    let signers = check_signatures(&envelope, trust.release())?;
+    Ok(Verified { message: release, signers })
+}
+
+/// Verifies an order, whoever it is for.
+///
+/// # Errors
+/// As [`verify_release`], and when the target is not in the release.
+pub fn verify_any_order(message: &[u8], trust: &Trust) -> Result<Verified<Order>, Rejection> {
+    let sealed: SealedOrder = codec::decode(message)?;
+    let release = verify_release(&sealed.release.0, trust)?;
+    let bytes = &sealed.target.0;
+    let (root, count) = (&release.targets_root, release.targets_count);
+    if !merkle::proves(root, count, sealed.index, bytes, &sealed.proof) {
+        return Err(Rejection::NotInRelease);
+    }
+    let target: Target = codec::decode(bytes)?;
+    let (hash, message) = (TargetHash::of(bytes), MessageDigest::of(message));
+    let signers = release.signers().to_vec();
+    let order = Order { release: release.into_inner(), target, hash, message };
+    Ok(Verified { message: order, signers })
+}
+
+/// Verifies an order for one reader.
+///
+/// # Errors
+/// As [`verify_any_order`], and when it is for another host, profile or system type.
+pub fn verify_order(
+    message: &[u8],
+    trust: &Trust,
+    reader: &Addressee,
+) -> Result<Verified<Order>, Rejection> {
+    let order = verify_any_order(message, trust)?;
+    let Target { host, profile, system, .. } = &order.target;
+    if *host != reader.host {
+        return Err(Rejection::Host { found: host.clone(), own: reader.host.clone() });
+    }
+    if *profile != reader.profile {
+        return Err(Rejection::Profile { found: profile.clone(), own: reader.profile.clone() });
+    }
+    if *system != reader.system {
+        return Err(Rejection::System { found: system.clone(), own: reader.system.clone() });
+    }
+    Ok(order)
+}
+
+/// Verifies a report or presence of a host whose key is pinned.
+///
+/// # Errors
+/// When it is malformed, of another version or host, or not signed by the pinned key.
+pub fn verify_from_host<T: HostMessage>(
+    bytes: &[u8],
+    fleet: &FleetId,
+    host: &HostId,
+    pinned: &PublicKey,
+) -> Result<Verified<T>, Rejection> {
+    let envelope = envelope::open_sign1(bytes, &associated_data(T::KIND, fleet))?;
+    check_version(&envelope.payload)?;
+    let signers = check_signatures(&envelope, &Role::of_one(pinned.clone()))?;
+    let message: T = codec::decode(&envelope.payload)?;
+    if message.host() != host {
+        return Err(Rejection::Host { found: message.host().clone(), own: host.clone() });
+    }
+    Ok(Verified { message, signers })
+}
+
+/// What is signed beside the payload: `["herald", type, version, fleet]`.
+fn associated_data(kind: &str, fleet: &FleetId) -> Vec<u8> {
+    let text = |text: &str| Value::Text(text.to_owned());
+    let parts = vec![text("herald"), text(kind), WIRE_VERSION.to_value(), fleet.to_value()];
+    codec::encode_value(&Value::Array(parts))
+}
+
+/// What a message of any version says of itself.
+struct Stated {
+    version: u16,
+}
+
+wire_map!(Stated, unknown keys Ignore:
+    1 => version required,
+);
+
+/// Looks at the version first: of a newer message neither the fields nor the signed bytes are what
+/// this version expects, and nobody should read that as a forgery.
+fn check_version(payload: &[u8]) -> Result<(), Rejection> {
+    let Stated { version: found } = codec::decode(payload)?;
+    if found == WIRE_VERSION {
+        Ok(())
+    } else {
+        Err(Rejection::Version { found, known: WIRE_VERSION })
+    }
+}
+
+/// Counts the different keys of a role that signed. A signature by a key outside the role counts
+/// for nothing; a wrong one under a trusted key's id refuses the whole.
+fn check_signatures(envelope: &Envelope, role: &Role) -> Result<Vec<KeyId>, Rejection> {
+    let mut signers = Vec::new();
+    for one in &envelope.signatures {
+        let Some(key) = role.key(one.key) else {
+            continue;
+        };
+        if !key.verifies(&one.signed_bytes, &one.signature) {
+            return Err(Rejection::BadSignature { key: key.name().clone() });
+        }
+        signers.push(one.key);
+    }
+    // The envelope holds at most one signature by each key, so these are different keys.
+    if signers.len() < role.threshold() {
+        let (valid, threshold) = (signers.len(), role.threshold());
+        return Err(Rejection::UnderSigned { valid, threshold });
+    }
+    Ok(signers)
+}
+
+#[cfg(test)]
+mod tests;

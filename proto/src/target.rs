@@ -1,0 +1,221 @@
+//! One host's part of a release.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::{
+    codec::{self, Malformed, Value, Wire},
+    host::{HostId, ProfileName, System, UnitName},
+    id::{ClosureDigest, Incarnation},
+    store_path::StorePath,
+};
+
+codes! {
+    /// What a host does with the system that a target names.
+    pub enum Action {
+        /// Activate it, confirm it, and make it the boot default.
+        Switch = 0 => "switch",
+        /// Make it the boot default, without activating it.
+        Boot = 1 => "boot",
+        /// Boot into it with the old system as the fall-back.
+        Reboot = 2 => "reboot",
+        /// Activate and confirm it, and leave the boot default as it is.
+        Test = 3 => "test",
+        /// Say what activating it would do.
+        DryActivate = 4 => "dry-activate",
+        /// Have it in the store, and no more.
+        Stage = 5 => "stage",
+        /// Do nothing but take the sequence: what was ordered before can't run any more.
+        None = 6 => "none",
+    }
+}
+
+/// One host's part of a release.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Target {
+    /// The host.
+    pub host: HostId,
+    /// Which of its profiles.
+    pub profile: ProfileName,
+    /// The system type that the host must have.
+    pub system: System,
+    /// The system to activate.
+    pub toplevel: StorePath,
+    /// What to do with it.
+    pub action: Action,
+    /// How the host makes sure that it got the right bytes.
+    pub integrity: Integrity,
+    /// How long each part may take.
+    pub limits: Limits,
+    /// When it counts as healthy.
+    pub health: Health,
+    /// If not empty: one of these must be what runs now.
+    pub expect_current: Vec<StorePath>,
+    /// Units that may fail.
+    pub tolerated_units: Vec<UnitName>,
+    /// The incarnation of the host's state that the order is for, to recover a lost state.
+    pub incarnation: Option<Incarnation>,
+}
+
+wire_map!(Target, unknown keys Refuse:
+    1 => host required,
+    2 => profile required,
+    3 => system required,
+    4 => toplevel required,
+    5 => action required,
+    6 => integrity required,
+    7 => limits required,
+    8 => health required,
+    9 => expect_current list,
+    10 => tolerated_units list,
+    11 => incarnation optional,
+);
+
+/// How a host makes sure that it got the bytes that the operator meant.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Integrity {
+    /// The whole closure has this digest: a stolen cache key alone deploys nothing.
+    Closure(Closure),
+    /// Only the store path's name counts; the bytes are those that the host's caches sign.
+    Toplevel,
+    /// The digest that the host itself recorded when it confirmed this system before.
+    Recorded,
+}
+
+/// A closure's content and extent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Closure {
+    /// The digest of the manifest.
+    pub digest: ClosureDigest,
+    /// The sum of the NAR sizes, in bytes.
+    pub size: u64,
+    /// The number of store paths.
+    pub paths: u64,
+}
+
+wire_map!(Closure, unknown keys Refuse:
+    1 => digest required,
+    2 => size required,
+    3 => paths required,
+);
+
+impl Wire for Integrity {
+    fn to_value(&self) -> Value {
+        match self {
+            Self::Closure(closure) => closure.to_value(),
+            Self::Toplevel => 1u16.to_value(),
+            Self::Recorded => 2u16.to_value(),
+        }
+    }
+
+    fn from_value(value: Value) -> Result<Self, Malformed> {
+        if value.is_map() {
+            return Closure::from_value(value).map(Self::Closure);
+        }
+        match u16::from_value(value)? {
+            1 => Ok(Self::Toplevel),
+            2 => Ok(Self::Recorded),
+            other => Err(Malformed::invalid(&format!("integrity {other} is not known"))),
+        }
+    }
+}
+
+/// How long each part of an order may take. Every wait is bounded by one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Limits {
+    /// To have the closure in the store.
+    pub realise: Duration,
+    /// For the switch program to end.
+    pub activate: Duration,
+    /// From the end of the activation to a healthy and reachable system.
+    pub confirm: Duration,
+}
+
+wire_map!(Limits, unknown keys Refuse:
+    1 => realise required,
+    2 => activate required,
+    3 => confirm required,
+);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            realise: Duration::from_secs(60 * 60),
+            activate: Duration::from_secs(10 * 60),
+            confirm: Duration::from_secs(2 * 60),
+        }
+    }
+}
+
+/// When a system counts as healthy.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Health {
+    /// For how long all checks must hold without a break.
+    pub stable_for: Duration,
+    /// What is checked beside the units that the host itself watches.
+    pub checks: Vec<Check>,
+}
+
+wire_map!(Health, unknown keys Refuse:
+    1 => stable_for required,
+    2 => checks list,
+);
+
+/// One health check.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// A program exits with 0; its first element is its path or name, the rest are arguments.
+    Command(Vec<String>),
+    /// A unit is active.
+    Unit(UnitName),
+    /// A TCP connection to an address is accepted.
+    Tcp(SocketAddr),
+}
+
+impl std::fmt::Display for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Command(argv) => write!(f, "command {argv:?}"),
+            Self::Unit(unit) => write!(f, "unit {unit}"),
+            Self::Tcp(address) => write!(f, "tcp {address}"),
+        }
+    }
+}
+
+/// On the wire a check is an array: its kind, and what it checks.
+impl Wire for Check {
+    fn to_value(&self) -> Value {
+        let (kind, subject) = match self {
+            Self::Command(argv) => (1u16, argv.to_value()),
+            Self::Unit(unit) => (2, unit.to_value()),
+            Self::Tcp(address) => (3, address.to_string().to_value()),
+        };
+        Value::Array(vec![kind.to_value(), subject])
+    }
+
+    fn from_value(value: Value) -> Result<Self, Malformed> {
+        let parts = <[Value; 2]>::try_from(codec::array(value)?);
+        let [kind, subject] =
+            parts.map_err(|_| Malformed::invalid(&"a check is a kind and a subject"))?;
+        match u16::from_value(kind)? {
+            1 => match Vec::<String>::from_value(subject)? {
+                argv if argv.is_empty() || argv.iter().any(|part| part.contains('\0')) => {
+                    Err(Malformed::invalid(&"a command has a program, and no NUL"))
+                }
+                argv => Ok(Self::Command(argv)),
+            },
+            2 => UnitName::from_value(subject).map(Self::Unit),
+            3 => {
+                let address = codec::text(subject)?;
+                let parsed =
+                    address.parse::<SocketAddr>().map_err(|error| Malformed::invalid(&error))?;
+                if parsed.to_string() != address {
+                    return Err(Malformed::invalid(&"an address in its shortest form is expected"));
+                }
+                Ok(Self::Tcp(parsed))
+            }
+            other => Err(Malformed::invalid(&format!("check kind {other} is not known"))),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Points in time as the messages carry them.
+
+use std::{fmt, time::Duration};
+
+use crate::codec::{Malformed, Value, Wire};
+
+/// A point in time: milliseconds since 1970-01-01T00:00:00Z.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// Makes it from milliseconds since the epoch.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Gives the milliseconds since the epoch.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// Gives the time that is `span` later, or the last one there is.
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(millis(span)))
+    }
+
+    /// Gives how long after `earlier` this is; zero if it is before.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms", self.0)
+    }
+}
+
+impl Wire for Timestamp {
+    fn to_value(&self) -> Value {
+        self.0.to_value()
+    }
+
+    fn from_value(value: Value) -> Result<Self, Malformed> {
+        u64::from_value(value).map(Self)
+    }
+}
+
+/// Spans are milliseconds on the wire, at most a year.
+impl Wire for Duration {
+    fn to_value(&self) -> Value {
+        millis(*self).to_value()
+    }
+
+    fn from_value(value: Value) -> Result<Self, Malformed> {
+        const YEAR_MS: u64 = 366 * 24 * 60 * 60 * 1000;
+        match u64::from_value(value)? {
+            span if span <= YEAR_MS => Ok(Self::from_millis(span)),
+            _ => Err(Malformed::invalid(&"a span is at most a year")),
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,206 @@
+//! Who may sign what: the roles of a fleet, their keys and thresholds.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    codec::{self, Bytes, Wire},
+    envelope::MAX_SIGNATURES,
+    host::FleetId,
+    id::TrustDigest,
+    key::{KeyId, PublicKey},
+};
+
+/// The keys that a host or a person trusts, for one fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    fleet: FleetId,
+    release: Role,
+    rollout: Option<Role>,
+}
+
+/// The keys of one role, and how many different ones must have signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    threshold: usize,
+    keys: BTreeMap<KeyId, PublicKey>,
+}
+
+/// A trust file that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadTrust {
+    /// Not TOML, or with keys that are not known, or with a key that can't be used.
+    #[error("{0}")]
+    Syntax(#[from] toml::de::Error),
+    /// A threshold that everybody or nobody could reach.
+    #[error("[{role}] threshold is {threshold} with {keys} different keys: it must be 1 to {most}")]
+    Threshold {
+        /// Which role.
+        role: &'static str,
+        /// What the file asks for.
+        threshold: usize,
+        /// How many keys there are.
+        keys: usize,
+        /// The most that it may be: the number of keys, or of signatures in an envelope.
+        most: usize,
+    },
+    /// A key that is there twice, in one role or in two.
+    #[error("the key {name} is listed twice: a key stands once, in one role")]
+    DuplicateKey {
+        /// The name under which it stands the second time.
+        name: String,
+    },
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrustFile {
+    fleet: FleetId,
+    release: RoleTable,
+    rollout: Option<RoleTable>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoleTable {
+    threshold: usize,
+    keys: Vec<PublicKey>,
+}
+
+impl Trust {
+    /// Reads a trust file (TOML).
+    ///
+    /// # Errors
+    /// When it is not well-formed, has keys that are not known, a key that is weak or stands
+    /// twice, or a threshold that is 0 or above the number of keys or of signatures in an envelope.
+    pub fn from_toml(text: &str) -> Result<Self, BadTrust> {
+        let file: TrustFile = toml::from_str(text)?;
+        let mut seen = BTreeMap::new();
+        let release = Role::new("release", file.release, &mut seen)?;
+        let rollout =
+            file.rollout.map(|table| Role::new("rollout", table, &mut seen)).transpose()?;
+        Ok(Self { fleet: file.fleet, release, rollout })
+    }
+
+    /// Gives the fleet that the trust is for.
+    pub fn fleet(&self) -> &FleetId {
+        &self.fleet
+    }
+
+    /// Gives the role that signs releases.
+    pub fn release(&self) -> &Role {
+        &self.release
+    }
+
+    /// Gives the digest of what counts: fleet, roles, thresholds and key ids, but no key names.
+    pub fn digest(&self) -> TrustDigest {
+        let role = |role: &Role| {
+            let ids: Vec<_> = role.keys.keys().map(|id| Bytes(id.as_bytes().to_vec())).collect();
+            codec::Value::Array(vec![(role.threshold as u64).to_value(), ids.to_value()])
+        };
+        let rollout = self.rollout.iter().map(role).collect();
+        let content =
+            vec![self.fleet.to_value(), role(&self.release), codec::Value::Array(rollout)];
+        TrustDigest::of(&codec::encode_value(&codec::Value::Array(content)))
+    }
+}
+
+impl Role {
+    fn new(
+        role: &'static str,
+        table: RoleTable,
+        seen: &mut BTreeMap<KeyId, ()>,
+    ) -> Result<Self, BadTrust> {
+        let mut keys = BTreeMap::new();
+        for key in table.keys {
+            if seen.insert(key.id(), ()).is_some() {
+                return Err(BadTrust::DuplicateKey { name: key.name().to_string() });
+            }
+            keys.insert(key.id(), key);
+        }
+        let (threshold, count) = (table.threshold, keys.len());
+        let most = count.min(MAX_SIGNATURES);
+        if !(1..=most).contains(&threshold) {
+            return Err(BadTrust::Threshold { role, threshold, keys: count, most });
+        }
+        Ok(Self { threshold, keys })
+    }
+
+    /// Makes the role of a single pinned key.
+    pub(crate) fn of_one(key: PublicKey) -> Self {
+        Self { threshold: 1, keys: BTreeMap::from([(key.id(), key)]) }
+    }
+
+    /// Gives how many different keys must sign.
+    pub fn threshold(&self) -> usize {
+        self.threshold
+    }
+
+    /// Gives the key with an id, if it has the role.
+    pub fn key(&self, id: KeyId) -> Option<&PublicKey> {
+        self.keys.get(&id)
+    }
+
+    /// Gives the keys in the order of their ids.
+    pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        self.keys.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::SecretKey;
+
+    fn key(n: u8) -> String {
+        let name = format!("k{n}").parse().unwrap();
+        SecretKey::from_seed(name, &[n; 32]).unwrap().public().to_string()
+    }
+
+    fn file(threshold: i64, keys: &[String]) -> String {
+        format!("fleet = \"home\"\n[release]\nthreshold = {threshold}\nkeys = {keys:?}\n")
+    }
+
+    #[test]
+    fn a_threshold_of_zero_or_above_the_number_of_keys_is_refused() {
+        let keys = [key(1), key(2)];
+        assert!(Trust::from_toml(&file(2, &keys)).is_ok());
+        for threshold in [-1, 0, 3] {
+            assert!(Trust::from_toml(&file(threshold, &keys)).is_err(), "{threshold}");
+        }
+    }
+
+    #[test]
+    fn a_threshold_that_no_envelope_has_room_for_is_refused() {
+        let keys: Vec<_> = (1..=20).map(key).collect();
+        assert!(Trust::from_toml(&file(16, &keys)).is_ok());
+        let error = Trust::from_toml(&file(17, &keys)).unwrap_err().to_string();
+        assert!(error.ends_with("it must be 1 to 16"), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_refused_whatever_its_name_or_role() {
+        let renamed = key(1).replace("k1", "other");
+        let twice = file(1, &[key(1), renamed.clone()]);
+        assert!(matches!(Trust::from_toml(&twice), Err(BadTrust::DuplicateKey { .. })));
+        let roles = format!("{}[rollout]\nthreshold = 1\nkeys = [{renamed:?}]", file(1, &[key(1)]));
+        assert!(matches!(Trust::from_toml(&roles), Err(BadTrust::DuplicateKey { .. })));
+    }
+
+    #[test]
+    fn weak_keys_and_unknown_settings_are_refused_with_their_place() {
+        let weak = "x:AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned();
+        let error = Trust::from_toml(&file(1, &[weak])).unwrap_err().to_string();
+        assert!(error.contains("weak") && error.contains("line 4"), "{error}");
+        let unknown = format!("tresholds = 1\n{}", file(1, &[key(1)]));
+        assert!(Trust::from_toml(&unknown).unwrap_err().to_string().contains("tresholds"));
+    }
+
+    #[test]
+    fn the_digest_is_of_what_counts() {
+        let digest = |text: &str| Trust::from_toml(text).unwrap().digest();
+        let two = digest(&file(1, &[key(1), key(2)]));
+        assert_eq!(two, digest(&file(1, &[key(2).replace("k2", "bob"), key(1)])));
+        assert_ne!(two, digest(&file(2, &[key(1), key(2)])));
+        assert_ne!(two, digest(&file(1, &[key(1)])));
+    }
+}

@@ -1,0 +1,52 @@
+//! Whatever happens to a signed message on its way, it is refused, and never with a panic.
+
+mod common;
+
+use common::{alice, alpha, fleet, host, host_key, order, presence, reader, report, trust};
+use herald_proto::{
+    codec,
+    presence::{Liveness, Presence},
+    report::Report,
+    signing::{HostMessage, sign_as_host, verify_from_host, verify_order},
+};
+
+/// Tries the message with each bit flipped, cut after each byte, and with each byte lost or twice.
+fn every_damage_is_refused(message: &[u8], accepts: impl Fn(&[u8]) -> bool) {
+    assert!(accepts(message), "the message itself must be good");
+    let mut damaged = message.to_vec();
+    for bit in 0..message.len() * 8 {
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(!accepts(&damaged), "bit {bit} flipped");
+        damaged[bit / 8] ^= 1 << (bit % 8);
+    }
+    for at in 0..message.len() {
+        let (before, after) = message.split_at(at);
+        assert!(!accepts(before), "cut after {at} bytes");
+        assert!(!accepts(&[before, &after[1..]].concat()), "byte {at} lost");
+        assert!(!accepts(&[before, &after[..1], after].concat()), "byte {at} twice");
+    }
+}
+
+fn from_host<T: HostMessage>(bytes: &[u8]) -> bool {
+    verify_from_host::<T>(bytes, &fleet(), &host(), &host_key()).is_ok()
+}
+
+#[test]
+fn an_order_is_refused_after_every_single_damage() {
+    let key = alice();
+    let message = codec::encode(&order(&[&key]));
+    let (trust, reader) = (trust(1, &[&key]), reader("alpha"));
+    every_damage_is_refused(&message, |bytes| verify_order(bytes, &trust, &reader).is_ok());
+}
+
+#[test]
+fn a_report_is_refused_after_every_single_damage() {
+    let message = sign_as_host(&report(), &fleet(), &alpha());
+    every_damage_is_refused(&message, from_host::<Report>);
+}
+
+#[test]
+fn a_presence_is_refused_after_every_single_damage() {
+    let message = sign_as_host(&presence(Liveness::Offline), &fleet(), &alpha());
+    every_damage_is_refused(&message, from_host::<Presence>);
+}

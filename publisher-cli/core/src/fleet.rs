@@ -1,0 +1,174 @@
+//! The fleet file: which hosts there are, and the key by which each is known.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use herald_proto::{
+    host::{FleetId, HostId, ProfileName},
+    key::{KeyId, PublicKey},
+    topic::{Filter, Subject, Topic},
+};
+
+/// A fleet as its operator wrote it down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fleet {
+    id: FleetId,
+    broker: String,
+    trust: Option<PathBuf>,
+    hosts: BTreeMap<HostId, Host>,
+}
+
+/// A host of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    key: PublicKey,
+}
+
+/// A fleet file that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadFleet {
+    /// Not TOML, or with keys that are not known, or with a value that can't be used.
+    #[error(transparent)]
+    Syntax(#[from] toml::de::Error),
+    /// One key for two hosts: either could speak for the other.
+    #[error("the hosts {first} and {second} have the same key: pin each host's own")]
+    SharedKey {
+        /// The one host.
+        first: HostId,
+        /// The other host.
+        second: HostId,
+    },
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FleetFile {
+    fleet: FleetId,
+    broker: String,
+    trust: Option<PathBuf>,
+    #[serde(default)]
+    hosts: BTreeMap<HostId, Host>,
+}
+
+impl Fleet {
+    /// Reads a fleet file (TOML).
+    ///
+    /// # Errors
+    /// When it is not well-formed, has keys that are not known, or a host's key that is weak or
+    /// that stands under two hosts.
+    pub fn from_toml(text: &str) -> Result<Self, BadFleet> {
+        let file: FleetFile = toml::from_str(text)?;
+        let mut owners = BTreeMap::<KeyId, &HostId>::new();
+        for (name, host) in &file.hosts {
+            if let Some(first) = owners.insert(host.key.id(), name) {
+                return Err(BadFleet::SharedKey { first: first.clone(), second: name.clone() });
+            }
+        }
+        Ok(Self { id: file.fleet, broker: file.broker, trust: file.trust, hosts: file.hosts })
+    }
+
+    /// Gives the fleet's name.
+    pub fn id(&self) -> &FleetId {
+        &self.id
+    }
+
+    /// Gives the broker's URL, as it was written.
+    pub fn broker(&self) -> &str {
+        &self.broker
+    }
+
+    /// Gives the path of the trust file, as it was written.
+    pub fn trust(&self) -> Option<&Path> {
+        self.trust.as_deref()
+    }
+
+    /// Gives the hosts in the order of their names.
+    pub fn hosts(&self) -> impl ExactSizeIterator<Item = &HostId> {
+        self.hosts.keys()
+    }
+
+    /// Gives a host.
+    pub fn host(&self, name: &HostId) -> Option<&Host> {
+        self.hosts.get(name)
+    }
+
+    /// Names one of the fleet's topics.
+    pub fn topic(&self, subject: Subject) -> Topic {
+        Topic::new(self.id.clone(), subject)
+    }
+
+    /// Gives the filters for all that a host says about a profile and its own presence.
+    pub fn reports_of(&self, host: &HostId, profile: &ProfileName) -> [Filter; 3] {
+        [
+            Subject::Status(host.clone(), profile.clone()),
+            Subject::Rollback(host.clone(), profile.clone()),
+            Subject::Presence(host.clone()),
+        ]
+        .map(|subject| Filter::Exactly(self.topic(subject)))
+    }
+}
+
+impl Host {
+    /// Gives the key with which the host signs.
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::host_key;
+
+    fn file(rest: &str) -> String {
+        format!("fleet = \"home\"\nbroker = \"mqtt://127.0.0.1\"\n{rest}")
+    }
+
+    fn host(name: &str, key: u8) -> String {
+        format!("[hosts.{name}]\nkey = \"{}\"\n", host_key(key).public())
+    }
+
+    fn refusal(text: &str) -> String {
+        Fleet::from_toml(text).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn a_fleet_file_is_read() {
+        let rest = format!("trust = \"trust.toml\"\n{}{}", host("b", 2), host("a", 1));
+        let fleet = Fleet::from_toml(&file(&rest)).unwrap();
+        assert_eq!(fleet.id().as_str(), "home");
+        assert_eq!(fleet.trust(), Some(Path::new("trust.toml")));
+        let names: Vec<_> = fleet.hosts().map(HostId::as_str).collect();
+        assert_eq!(names, ["a", "b"]);
+        let a = fleet.host(&"a".parse().unwrap()).unwrap();
+        assert_eq!(a.key(), host_key(1).public());
+    }
+
+    #[test]
+    fn unknown_settings_and_bad_names_and_keys_are_refused_by_name_and_line() {
+        for (text, expected) in [
+            (file("brokr = \"x\""), "brokr"),
+            (file("[hosts.a]\nkeys = \"x\""), "keys"),
+            (file("[hosts.a]\nkey = \"x\""), "name:base64"),
+            (file("[hosts.a]"), "key"),
+            (file("[hosts.\"a/b\"]\nkey = \"x\""), "a/b"),
+            (file(&host("Alpha", 1)), "Alpha"),
+            (file(&host("a", 1).repeat(2)), "duplicate"),
+            ("fleet = \"home\"".to_owned(), "broker"),
+        ] {
+            let refusal = refusal(&text);
+            assert!(refusal.contains(expected), "{refusal}");
+            assert!(refusal.contains("line "), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn one_key_for_two_hosts_is_refused_whatever_its_name() {
+        let renamed = host("b", 1).replace("host-1", "host-2");
+        let refusal = refusal(&file(&format!("{}{renamed}", host("a", 1))));
+        assert!(refusal.contains("hosts a and b"), "{refusal}");
+    }
+}

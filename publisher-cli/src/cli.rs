@@ -1,0 +1,55 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use crate::commands::{completions, key, listen, publish, rollback, status, verify};
+
+/// What the exit codes mean, for `--help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; with --watch: every host succeeded
+  1  an error that is said on stderr
+  2  a command line that can't be understood
+  3  with --watch: a host rolled back
+  4  with --watch: a host refused, rejected or failed the order, gave it up or is degraded
+  5  with --watch: a host did not end in time
+Of several, 4 counts over 5, and 5 over 3.";
+
+/// Deploys signed NixOS systems to a fleet over MQTT.
+#[derive(Debug, clap::Parser)]
+#[command(name = "herald", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every subcommand takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// The fleet file [default: fleet.toml here, else in the user's configuration of herald]
+    #[arg(long, global = true, env = "HERALD_FLEET", value_name = "FILE")]
+    pub(crate) fleet_file: Option<PathBuf>,
+    /// Say more about what happens, on stderr; twice or thrice for still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Make keys, and show their public halves
+    Key(key::Args),
+    /// Sign a release and publish each host's order
+    Publish(Box<publish::Args>),
+    /// Show how every host of the fleet stands
+    Status(status::Args),
+    /// Print verified reports and roll backs as they come
+    Listen(listen::Args),
+    /// Publish the system that hosts ran before
+    Rollback(Box<rollback::Args>),
+    /// Check an order file and print what is in it
+    Verify(verify::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}

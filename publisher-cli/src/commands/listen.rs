@@ -1,0 +1,112 @@
+//! `herald listen`.
+
+use std::{process::ExitCode, time::Duration};
+
+use herald_fleet::{heard::Heard, json::Line, outcome::Cause, view::FleetView};
+use herald_proto::{
+    host::{HostId, ProfileName},
+    report::Report,
+    topic::{Filter, Subject},
+};
+
+use crate::{
+    cli::Global,
+    clock,
+    connection::{Arrival, Connection},
+    fleet_file::FleetFile,
+    output,
+    progress::one_line,
+};
+
+/// Print verified reports and roll backs as they come.
+///
+/// It begins with the latest of each host. A line is written as soon as it is there; when its
+/// reader goes away, or on ctrl-c, the command ends with 0.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Listen to this host only; again for more [default: all of the fleet file]
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<HostId>,
+    /// Which profile of the hosts
+    #[arg(long, default_value = "system")]
+    profile: ProfileName,
+    /// End after so many lines
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// How long connecting may take
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    connect_timeout: Duration,
+    /// Print JSON objects, one on a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let file = FleetFile::load(global)?;
+    file.require_hosts()?;
+    file.require(&args.hosts)?;
+    tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => {}
+        ended = listen(args, &file) => ended?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn listen(args: &Args, file: &FleetFile) -> anyhow::Result<()> {
+    let fleet = &file.fleet;
+    let chosen = |host: &&HostId| args.hosts.is_empty() || args.hosts.contains(host);
+    let hosts: Vec<_> = fleet.hosts().filter(chosen).collect();
+    let filters = hosts.iter().flat_map(|host| filters(file, host, &args.profile)).collect();
+    let mut connection = Connection::open(&file.broker, filters, args.connect_timeout).await?;
+    let mut view = FleetView::new(args.profile.clone(), hosts);
+    let mut left = args.count;
+    while left != Some(0) {
+        let (topic, payload) = match connection.next().await? {
+            Arrival::Message { topic, payload, .. } => (topic, payload),
+            Arrival::Lost(why) => {
+                output::note(&format!("{why}; trying again"));
+                continue;
+            }
+            Arrival::Back => {
+                output::note("connected again");
+                continue;
+            }
+        };
+        let (report, rollback) = match view.observe(fleet, &topic, &payload) {
+            Ok(Some(Heard::Report(report))) => (report, false),
+            Ok(Some(Heard::Rollback(report))) => (report, true),
+            Ok(Some(Heard::Presence(_)) | None) => continue,
+            Err(why) => {
+                output::note(&format!("ignored a message on {topic}: {why}"));
+                continue;
+            }
+        };
+        if args.json {
+            output::json(&Line::of(&report, rollback))?;
+        } else {
+            output::line(&text(&report, rollback))?;
+        }
+        left = left.map(|left| left - 1);
+    }
+    connection.close().await;
+    Ok(())
+}
+
+/// Reports are on two topics: the latest is retained, and every one is an event.
+fn filters(file: &FleetFile, host: &HostId, profile: &ProfileName) -> [Filter; 3] {
+    [
+        Subject::Status(host.clone(), profile.clone()),
+        Subject::Rollback(host.clone(), profile.clone()),
+        Subject::Event(host.clone()),
+    ]
+    .map(|subject| Filter::Exactly(file.fleet.topic(subject)))
+}
+
+fn text(report: &Report, rollback: bool) -> String {
+    let cause = Cause { code: report.code, detail: report.detail.clone() };
+    let kind = if rollback { "roll back: " } else { "" };
+    let what = format!("{kind}{}{cause}", report.phase);
+    let time = clock::rfc3339(report.time);
+    format!("{time}  {}  {}", report.host, one_line(&what))
+}

@@ -1,0 +1,72 @@
+//! `herald rollback`.
+
+use std::{process::ExitCode, time::Instant};
+
+use anyhow::{Context as _, bail};
+use herald_fleet::recall;
+use herald_proto::{
+    host::HostId,
+    target::{Action, Integrity},
+    text::Prose,
+};
+
+use crate::{
+    cli::{EXIT_CODES, Global},
+    connection::Connection,
+    release::{self, Operator, Options, Plan, Survey, preview},
+};
+
+/// Publish the system that hosts ran before.
+///
+/// It is a new release: each host's own latest report says what it ran before, and the host takes
+/// it only if it still runs what it reported. A roll back restores software, not data.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    /// The hosts
+    #[arg(required = true, value_name = "HOST")]
+    hosts: Vec<HostId>,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub(crate) async fn run(args: Args, global: &Global, began: Instant) -> anyhow::Result<ExitCode> {
+    let Args { hosts, options } = args;
+    let operator = Operator::load(global, &options)?;
+    operator.file.require(&hosts)?;
+    let filters = hosts.iter().flat_map(|host| release::filters(&operator, &options, host));
+    let (broker, within) = (&operator.file.broker, options.connect_timeout);
+    let mut connection = Connection::open(broker, filters.collect(), within).await?;
+    let mut survey = Survey::new(&operator, &options.profile, &hosts, &mut connection);
+    survey.wait_for_reports(&operator, &mut connection).await?;
+    let plan = plan(&hosts, &options, &survey)?;
+    if options.dry_run {
+        connection.close().await;
+        return preview::print(&operator, &plan.draft(&operator, &options, None)?, options.json);
+    }
+    release::send(operator, &options, plan, survey, connection, began).await
+}
+
+fn plan(hosts: &[HostId], options: &Options, survey: &Survey) -> anyhow::Result<Plan> {
+    let mut targets = Vec::new();
+    for host in hosts {
+        let report = survey.report(host)?;
+        let way =
+            recall::way_back(report).with_context(|| format!("{host} can't be rolled back"))?;
+        if !report.phase.is_terminal() && report.phase != herald_proto::report::PhaseName::Idle {
+            bail!("{host} is at work on an order ({}): wait for its end", report.phase);
+        }
+        let mut target = options.target(
+            host.clone(),
+            way.to,
+            Action::Switch,
+            Integrity::Recorded,
+            vec![way.from],
+        );
+        target.incarnation = options.recover.then(|| survey.incarnation(host)).transpose()?;
+        targets.push(target);
+    }
+    let reason = || Prose::lossy("roll back to the previous system");
+    let reason = Some(options.reason.clone().unwrap_or_else(reason));
+    Ok(Plan { targets, reason, revision: None })
+}

@@ -1,0 +1,95 @@
+//! Finding and reading the fleet file, and the trust file that it names.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use herald_client::BrokerUrl;
+use herald_fleet::fleet::Fleet;
+use herald_proto::{host::HostId, trust::Trust};
+
+use crate::{cli::Global, folders};
+
+const NAME: &str = "fleet.toml";
+
+/// A fleet file that was read.
+#[derive(Debug)]
+pub(crate) struct FleetFile {
+    pub(crate) path: PathBuf,
+    pub(crate) fleet: Fleet,
+    pub(crate) broker: BrokerUrl,
+    /// The trust file that it names, read too.
+    pub(crate) trust: Option<Trust>,
+}
+
+impl FleetFile {
+    /// Reads the fleet file that the operator means.
+    pub(crate) fn load(global: &Global) -> anyhow::Result<Self> {
+        let path = find(global)?;
+        let shown = path.display();
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read the fleet file {shown}"))?;
+        let wrong = || format!("the fleet file {shown} can't be used");
+        let fleet = Fleet::from_toml(&text).with_context(wrong)?;
+        let broker = fleet.broker().parse().with_context(wrong)?;
+        let trust = fleet.trust().map(|trust| {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            load_trust(&folder.join(trust))
+        });
+        Ok(Self { trust: trust.transpose()?, path, fleet, broker })
+    }
+
+    /// Checks that hosts are in the file.
+    pub(crate) fn require<'a>(
+        &self,
+        hosts: impl IntoIterator<Item = &'a HostId>,
+    ) -> anyhow::Result<()> {
+        let unknown = hosts.into_iter().filter(|host| self.fleet.host(host).is_none());
+        let unknown: Vec<_> = unknown.map(HostId::as_str).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        bail!(
+            "the fleet file {} has no host {}: add [hosts.{}] with its public key",
+            self.path.display(),
+            unknown.join(", "),
+            unknown[0]
+        );
+    }
+
+    /// Checks that there is any host.
+    pub(crate) fn require_hosts(&self) -> anyhow::Result<()> {
+        if self.fleet.hosts().len() == 0 {
+            bail!(
+                "the fleet file {} has no hosts: add [hosts.<name>] with key = \"<public key>\"",
+                self.path.display()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Reads a trust file.
+pub(crate) fn load_trust(path: &Path) -> anyhow::Result<Trust> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the trust file {shown}"))?;
+    Trust::from_toml(&text).with_context(|| format!("the trust file {shown} can't be used"))
+}
+
+fn find(global: &Global) -> anyhow::Result<PathBuf> {
+    if let Some(path) = &global.fleet_file {
+        return Ok(path.clone());
+    }
+    let here = PathBuf::from(NAME);
+    let there = folders::config().map(|folder| folder.join(NAME));
+    let places = [Some(here), there].into_iter().flatten();
+    let places: Vec<PathBuf> = places.collect();
+    if let Some(found) = places.iter().find(|path| path.exists()) {
+        return Ok(found.clone());
+    }
+    let places: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
+    bail!(
+        "there is no fleet file at {}: write one, or name it with --fleet-file or HERALD_FLEET",
+        places.join(" or ")
+    );
+}

@@ -1,0 +1,51 @@
+//! `herald`, the operator's command.
+
+mod cli;
+mod clock;
+mod closure;
+mod commands;
+mod connection;
+mod fleet_file;
+mod folders;
+mod key_file;
+mod output;
+mod progress;
+mod random;
+mod release;
+mod wanted;
+
+use std::{process::ExitCode, time::Instant};
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let began = Instant::now();
+    let cli = cli::Cli::parse();
+    start_log(cli.global.verbose);
+    match commands::run(cli, began) {
+        Ok(code) => code,
+        Err(error) if error.is::<output::ClosedPipe>() => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(&format!("error: {}", output::chain(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What went wrong is said by the commands themselves; the log tells how things went, for those
+/// who ask.
+fn start_log(verbose: u8) {
+    use std::io::IsTerminal as _;
+    let level = match verbose {
+        0 => return,
+        1 => tracing::Level::INFO,
+        2 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(colour)
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -1,0 +1,94 @@
+//! What `publish` and `rollback` share: signing a release, publishing it, and following it.
+
+pub(crate) mod delivery;
+pub(crate) mod operator;
+pub(crate) mod options;
+pub(crate) mod outbound;
+pub(crate) mod outcome;
+pub(crate) mod preview;
+pub(crate) mod survey;
+
+pub(crate) use operator::Operator;
+pub(crate) use options::Options;
+pub(crate) use survey::Survey;
+
+use std::{process::ExitCode, time::Instant};
+
+use herald_fleet::draft::Draft;
+use herald_proto::{
+    host::HostId,
+    id::{ReleaseId, Sequence},
+    target::Target,
+    text::Prose,
+    time::Timestamp,
+    topic::{Filter, Subject},
+};
+
+use crate::{clock, connection::Connection, output, random};
+
+/// A release that is about to be signed: all but its name, its sequence and its times.
+pub(crate) struct Plan {
+    pub(crate) targets: Vec<Target>,
+    pub(crate) reason: Option<Prose>,
+    pub(crate) revision: Option<Prose>,
+}
+
+impl Plan {
+    /// Makes the draft, to be signed now, with a sequence above the highest that was seen.
+    pub(crate) fn draft(
+        self,
+        operator: &Operator,
+        options: &Options,
+        highest: Option<Sequence>,
+    ) -> anyhow::Result<Draft> {
+        let now = clock::now();
+        let not_before = options.not_before.map_or(now, |time| time.max(now));
+        Ok(Draft {
+            fleet: operator.file.fleet.id().clone(),
+            id: ReleaseId::new(now, &random::bytes()?),
+            sequence: Sequence::next(now, highest),
+            issued_at: now,
+            not_before,
+            expires_at: not_before.plus(options.valid_for),
+            revision: self.revision,
+            reason: self.reason,
+            targets: self.targets,
+        })
+    }
+}
+
+/// Signs and publishes a release, and follows it if that is wanted.
+pub(crate) async fn send(
+    operator: Operator,
+    options: &Options,
+    plan: Plan,
+    survey: Survey,
+    connection: Connection,
+    began: Instant,
+) -> anyhow::Result<ExitCode> {
+    let highest = survey.highest(latest_sequence(clock::now()));
+    let draft = plan.draft(&operator, options, highest)?;
+    let ended = delivery::run(&operator, options, draft, connection, began).await?;
+    match ended.print(operator.file.fleet.id(), options.json) {
+        // How it ended is worth more than that nobody reads about it.
+        Err(error) if error.is::<output::ClosedPipe>() => {}
+        printed => printed?,
+    }
+    Ok(ended.exit())
+}
+
+/// Gives the filters for what concerns an order: its topic, and what its host says.
+pub(crate) fn filters(operator: &Operator, options: &Options, host: &HostId) -> [Filter; 3] {
+    let (host, profile) = (host.clone(), options.profile.clone());
+    [
+        Subject::Desired(host.clone(), profile.clone()),
+        Subject::Status(host.clone(), profile.clone()),
+        Subject::Rollback(host, profile),
+    ]
+    .map(|subject| Filter::Exactly(operator.file.fleet.topic(subject)))
+}
+
+/// Gives the highest sequence that hosts with a right clock take.
+pub(crate) fn latest_sequence(now: Timestamp) -> Sequence {
+    Sequence::new(now.plus(herald_fleet::draft::MAX_AHEAD).as_millis())
+}

@@ -1,0 +1,59 @@
+//! `--dry-run`: what would be signed.
+
+use std::process::ExitCode;
+
+use herald_fleet::{
+    draft::Draft,
+    json::{Part, Signed},
+};
+use herald_proto::{key::KeyName, target::Integrity};
+use serde::Serialize;
+
+use crate::{clock, output, release::Operator};
+
+#[derive(Serialize)]
+struct Preview<'a> {
+    dry_run: bool,
+    #[serde(flatten)]
+    release: Signed<'a>,
+    keys: Vec<String>,
+    targets: Vec<Part<'a>>,
+}
+
+/// Checks the draft as if it were signed, and prints it.
+pub(crate) fn print(operator: &Operator, draft: &Draft, json: bool) -> anyhow::Result<ExitCode> {
+    draft.check(operator.keys().len())?;
+    let keys = operator.keys();
+    let names = keys.iter().map(|key| key.public().name());
+    let keys: Vec<_> = names.map(KeyName::to_string).collect();
+    let release = draft.unsigned();
+    if json {
+        output::json(&Preview {
+            dry_run: true,
+            release: Signed::of(&release),
+            keys,
+            targets: draft.targets.iter().map(Part::of).collect(),
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = draft.targets.iter().map(|target| {
+        let integrity = match target.integrity {
+            Integrity::Closure(closure) => {
+                format!("{} paths, {} bytes", closure.paths, closure.size)
+            }
+            Integrity::Toplevel => "toplevel".to_owned(),
+            Integrity::Recorded => "recorded".to_owned(),
+        };
+        let (host, profile) = (target.host.to_string(), target.profile.to_string());
+        [host, profile, target.action.to_string(), integrity, target.toplevel.to_string()]
+    });
+    output::table(["HOST", "PROFILE", "ACTION", "INTEGRITY", "SYSTEM"], rows)?;
+    output::note(&format!(
+        "dry run: {} would sign this for the fleet {}, from {} to {}; nothing was signed or sent",
+        keys.join(" and "),
+        release.fleet,
+        clock::rfc3339(release.not_before),
+        clock::rfc3339(release.expires_at)
+    ));
+    Ok(ExitCode::SUCCESS)
+}

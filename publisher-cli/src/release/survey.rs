@@ -1,0 +1,112 @@
+//! What the topics say before anything is signed: the highest sequence, and the latest reports.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use herald_fleet::{readback, view::FleetView};
+use herald_proto::{
+    host::{HostId, ProfileName},
+    id::{Incarnation, Sequence},
+    report::Report,
+    topic::Subject,
+};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    connection::{Arrival, Connection},
+    release::Operator,
+};
+
+/// How long retained reports may take to arrive on a connection that works.
+const REPORTS_WITHIN: Duration = Duration::from_secs(5);
+
+/// What was seen so far.
+pub(crate) struct Survey {
+    view: FleetView,
+    /// The highest sequence of a verified order.
+    ordered: Option<Sequence>,
+}
+
+impl Survey {
+    /// Begins with what has arrived already.
+    pub(crate) fn new<'a>(
+        operator: &Operator,
+        profile: &ProfileName,
+        hosts: impl IntoIterator<Item = &'a HostId>,
+        connection: &mut Connection,
+    ) -> Self {
+        let view = FleetView::new(profile.clone(), hosts);
+        let mut survey = Self { view, ordered: None };
+        for arrival in connection.arrived() {
+            survey.note(operator, &arrival);
+        }
+        survey
+    }
+
+    /// Gives the highest sequence that was seen. What a host claims to have taken is believed up
+    /// to `latest`, so that one host can't make the others refuse the release.
+    pub(crate) fn highest(&self, latest: Sequence) -> Option<Sequence> {
+        let reports = self.view.hosts().filter_map(|(_, host)| host.report()?.order);
+        let taken = reports.map(|order| order.sequence).filter(|taken| *taken < latest).max();
+        self.ordered.max(taken)
+    }
+
+    /// Waits until every host's latest report is there.
+    ///
+    /// # Errors
+    /// When that takes too long: names the hosts without one, and why.
+    pub(crate) async fn wait_for_reports(
+        &mut self,
+        operator: &Operator,
+        connection: &mut Connection,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + REPORTS_WITHIN;
+        while self.view.hosts().any(|(_, host)| host.report().is_none()) {
+            match timeout_at(deadline, connection.next()).await {
+                Ok(arrival) => self.note(operator, &arrival?),
+                Err(_) => bail!("{}", self.silence()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a host's latest report, which [`Survey::wait_for_reports`] waited for.
+    pub(crate) fn report(&self, host: &HostId) -> anyhow::Result<&Report> {
+        match self.view.host(host).and_then(|host| host.report()) {
+            Some(report) => Ok(report),
+            None => bail!("{}", self.silence()),
+        }
+    }
+
+    /// Gives the life of a host's state.
+    pub(crate) fn incarnation(&self, host: &HostId) -> anyhow::Result<Incarnation> {
+        Ok(self.report(host)?.incarnation)
+    }
+
+    fn note(&mut self, operator: &Operator, arrival: &Arrival) {
+        let Arrival::Message { topic, payload, .. } = arrival else {
+            return;
+        };
+        if let Subject::Desired(host, profile) = &topic.subject {
+            let sequence = readback::sequence_of(payload, &operator.trust, host, profile);
+            self.ordered = self.ordered.max(sequence);
+        } else {
+            // What can't be verified is a host without a report.
+            let _ = self.view.observe(&operator.file.fleet, topic, payload);
+        }
+    }
+
+    fn silence(&self) -> String {
+        let silent = self.view.hosts().filter(|(_, host)| host.report().is_none());
+        let silent = silent.map(|(name, host)| {
+            let why = host.problem().unwrap_or_else(|| "no report".to_owned());
+            format!("{name} ({why})")
+        });
+        let silent: Vec<_> = silent.collect();
+        format!(
+            "what these hosts run is not known: {}; see that their subscribers run, and that the \
+             fleet file has their keys",
+            silent.join(", ")
+        )
+    }
+}

@@ -1,0 +1,12 @@
+//! The command as its users run it: the real binary, against a real broker, with hosts that answer
+//! as a test tells them to.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test helper fails by panicking")]
+
+mod closure;
+mod listening;
+mod offline;
+mod publish;
+mod rollback;
+mod sequence;
+mod support;
+mod verify;

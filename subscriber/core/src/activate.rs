@@ -1,0 +1,213 @@
+//! From the moment when the way back is prepared to the end: activate, confirm, commit, roll back.
+
+use std::time::Duration;
+
+use herald_proto::{rejection::Code, text::Prose};
+
+use crate::{
+    attempt::{Attempt, HealthProof, LinkProof, Procedure, Runs},
+    effect::Effect,
+    event::{ActivationEnd, Failure, Seen},
+    now::Monotonic,
+    state::{Cause, Ending, Phase},
+    step::Turn,
+    verdict,
+};
+
+/// How much longer than the runner the core waits for the end of an activation.
+pub(crate) const RUNNER_GRACE: Duration = Duration::from_secs(5);
+/// How long setting the profile and the boot default may take.
+const COMMIT_LIMIT: Duration = Duration::from_secs(12 * 60);
+/// How much longer than the activation a roll back may take.
+const ROLLBACK_GRACE: Duration = Duration::from_secs(2 * 60);
+/// How long each switch program of a roll back may take at least: an order's own limits are about
+/// the new system, and must not cut off the way back to the old one.
+pub const WAY_BACK_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// How long after a round of health checks the next one begins.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Turn<'_> {
+    pub(crate) fn arm_ended(&mut self, outcome: Result<(), Failure>, seen: &Seen) -> Option<()> {
+        let Phase::Armed { attempt, .. } = self.state.phase.clone() else {
+            return None;
+        };
+        match outcome {
+            Ok(()) if attempt.runs(seen) == Runs::Other => self.stand_down(&attempt, seen),
+            Ok(()) => self.activate(attempt),
+            Err(failure) => {
+                self.effects.push(Effect::Disarm { attempt: attempt.number });
+                self.end_attempt(&attempt, Ending::Failed(failure.cause), seen);
+            }
+        }
+        Some(())
+    }
+
+    pub(crate) fn activate(&mut self, attempt: Attempt) {
+        let deadline = self.now.monotonic.plus(attempt.order.target().limits.activate);
+        self.effects.push(Effect::Activate { attempt: Box::new(attempt.clone()), deadline });
+        let deadline = deadline.plus(RUNNER_GRACE);
+        self.state.phase = Phase::Activating { attempt, deadline };
+        self.report();
+    }
+
+    pub(crate) fn activation_ended(&mut self, end: ActivationEnd, seen: &Seen) -> Option<()> {
+        let Phase::Activating { attempt, deadline } = self.state.phase.clone() else {
+            return None;
+        };
+        let outcome = verdict::judge(end, &attempt, seen, self.host);
+        match (outcome, attempt.procedure) {
+            (Ok(()), Procedure::DryActivate) => self.end_attempt(&attempt, Ending::Succeeded, seen),
+            (Err(cause), Procedure::DryActivate) => {
+                self.end_attempt(&attempt, Ending::Failed(cause), seen);
+            }
+            (Ok(()), _) => {
+                // However late the end is heard of, the subscriber gives up before the dead-man.
+                let ended = self.now.monotonic.min(deadline);
+                let deadline = ended.plus(attempt.order.target().limits.confirm);
+                self.confirm(attempt, deadline);
+                self.report();
+            }
+            (Err(cause), _) => self.roll_back(attempt, cause),
+        }
+        Some(())
+    }
+
+    /// Begins, or begins again, to prove the new system.
+    pub(crate) fn confirm(&mut self, attempt: Attempt, deadline: Monotonic) {
+        let link = LinkProof::needed(&attempt.baseline);
+        if link == LinkProof::Awaited {
+            self.effects.push(Effect::ProveLink { attempt: attempt.number });
+        }
+        let boxed = Box::new(attempt.clone());
+        self.effects.push(Effect::CheckHealth { attempt: boxed, delay: Duration::ZERO });
+        let health = HealthProof::Unchecked;
+        self.state.phase = Phase::Confirming { attempt, deadline, link, health };
+    }
+
+    pub(crate) fn link_proved(&mut self) -> Option<()> {
+        let Phase::Confirming { link, .. } = &mut self.state.phase else {
+            return None;
+        };
+        *link = LinkProof::Fresh;
+        self.commit_if_proved()
+    }
+
+    pub(crate) fn health_checked(
+        &mut self,
+        began: Monotonic,
+        verdict: Result<(), Prose>,
+        seen: &Seen,
+    ) -> Option<()> {
+        let Phase::Confirming { attempt, link, health, .. } = &mut self.state.phase else {
+            return None;
+        };
+        let verdict = match attempt.runs(seen) {
+            Runs::Target => verdict,
+            Runs::Other => {
+                let attempt = attempt.clone();
+                self.stand_down(&attempt, seen);
+                return Some(());
+            }
+            Runs::Previous | Runs::Nothing => Err(verdict::not_the_target(seen)),
+        };
+        let stable_for = attempt.order.target().health.stable_for;
+        *health = verdict::health(health, began, verdict, stable_for);
+        if verdict::is_proved(*link, health) {
+            return self.commit_if_proved();
+        }
+        let delay = match health {
+            HealthProof::HealthySince(since) => {
+                since.plus(stable_for).since(self.now.monotonic).min(CHECK_INTERVAL)
+            }
+            _ => CHECK_INTERVAL,
+        };
+        let attempt = Box::new(attempt.clone());
+        self.effects.push(Effect::CheckHealth { attempt, delay });
+        Some(())
+    }
+
+    pub(crate) fn commit_if_proved(&mut self) -> Option<()> {
+        let Phase::Confirming { attempt, link, health, .. } = &self.state.phase else {
+            return None;
+        };
+        if verdict::is_proved(*link, health) {
+            self.commit(attempt.clone(), 0);
+        }
+        Some(())
+    }
+
+    pub(crate) fn commit(&mut self, attempt: Attempt, starts: u32) {
+        self.effects.push(Effect::Commit { attempt: Box::new(attempt.clone()) });
+        let deadline = self.now.monotonic.plus(COMMIT_LIMIT);
+        self.state.phase = Phase::Committing { attempt, deadline, starts };
+        self.report();
+    }
+
+    pub(crate) fn commit_ended(&mut self, outcome: Result<(), Failure>, seen: &Seen) -> Option<()> {
+        let Phase::Committing { attempt, .. } = self.state.phase.clone() else {
+            return None;
+        };
+        let outcome = outcome.map_err(|failure| failure.cause);
+        match outcome.and_then(|()| verdict::read_back(&attempt, seen)) {
+            Ok(()) => {
+                self.adopt(&attempt.baseline.previous);
+                // What only boots next has confirmed nothing: it is adopted once it runs.
+                if attempt.runs(seen) == Runs::Target {
+                    let toplevel = attempt.order.target().toplevel.clone();
+                    self.state.remember(toplevel, Some(attempt.closure));
+                }
+                self.end_attempt(&attempt, Ending::Succeeded, seen);
+            }
+            Err(cause) => self.give_up(attempt, cause, seen),
+        }
+        Some(())
+    }
+
+    /// Rolls back, unless somebody activated another system meanwhile.
+    pub(crate) fn give_up(&mut self, attempt: Attempt, cause: Cause, seen: &Seen) {
+        match attempt.runs(seen) {
+            Runs::Other => self.stand_down(&attempt, seen),
+            Runs::Target | Runs::Previous | Runs::Nothing => self.roll_back(attempt, cause),
+        }
+    }
+
+    pub(crate) fn roll_back(&mut self, attempt: Attempt, cause: Cause) {
+        let span = attempt.order.target().limits.activate * 2 + WAY_BACK_LIMIT * 2 + ROLLBACK_GRACE;
+        let deadline = self.now.monotonic.plus(span);
+        self.effects.push(Effect::RollBack { attempt: Box::new(attempt.clone()) });
+        self.state.phase = Phase::RollingBack { attempt, cause, deadline, starts: 0 };
+        self.report();
+    }
+
+    pub(crate) fn rollback_ended(
+        &mut self,
+        outcome: Result<(), Failure>,
+        seen: &Seen,
+    ) -> Option<()> {
+        let Phase::RollingBack { attempt, cause, .. } = self.state.phase.clone() else {
+            return None;
+        };
+        let ending = match verdict::undone(&attempt, seen) {
+            Ok(()) => Ending::RolledBack(match outcome {
+                Ok(()) => cause,
+                Err(Failure { cause: problem, .. }) => {
+                    let detail =
+                        format!("{}; while rolling back: {}", cause.detail, problem.detail);
+                    Cause::new(cause.code, &detail)
+                }
+            }),
+            Err(_) if attempt.runs(seen) == Runs::Other => {
+                self.stand_down(&attempt, seen);
+                return Some(());
+            }
+            Err(what) => {
+                let said =
+                    outcome.err().map(|f| format!(": {}", f.cause.detail)).unwrap_or_default();
+                let detail = format!("{what}{said}; it rolled back because: {}", cause.detail);
+                Ending::Degraded(Cause::new(Code::RollbackFailed, &detail))
+            }
+        };
+        self.end_attempt(&attempt, ending, seen);
+        Some(())
+    }
+}

@@ -1,0 +1,196 @@
+//! Whether an order that is signed well is one to follow now: sequence, time, and this host.
+
+use std::time::Duration;
+
+use herald_proto::{
+    id::Sequence,
+    id::{ReleaseId, TargetHash},
+    order::Order,
+    plan::Plan,
+    rejection::Code,
+    release::Release,
+    report::OrderName,
+    signing::Verified,
+    store_path::StorePath,
+    target::{Action, Check, Integrity, Target},
+    time::Timestamp,
+};
+
+use crate::{
+    event::Capabilities,
+    state::{Cause, Standing, State},
+};
+
+/// How far ahead of the host's clock a release may be signed. One that is further ahead would
+/// make the host deaf to every release until then.
+pub const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// An order that this host took. It comes from a verified order by [`admit()`], or from the
+/// host's own durable state: it is not verified again under a trust that came later.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Accepted {
+    release: ReleaseId,
+    sequence: Sequence,
+    not_before: Timestamp,
+    expires_at: Timestamp,
+    hash: TargetHash,
+    target: Target,
+}
+
+impl Accepted {
+    /// Gives the names by which reports call the order.
+    pub fn name(&self) -> OrderName {
+        OrderName { release: self.release, target: self.hash, sequence: self.sequence }
+    }
+
+    /// Gives the time from which nothing starts any more.
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// Gives what is asked for.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Gives the time before which nothing is activated.
+    pub fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
+    /// Tells whether it is too late to start with the order.
+    pub fn is_expired(&self, time: Timestamp) -> bool {
+        time >= self.expires_at
+    }
+
+    /// Tells whether the operator's condition on what runs now holds.
+    pub fn expects(&self, running: Option<&StorePath>) -> Result<(), Cause> {
+        let expected = &self.target.expect_current;
+        if expected.is_empty() || running.is_some_and(|path| expected.contains(path)) {
+            return Ok(());
+        }
+        let running = running.map_or("nothing that is a store path", StorePath::as_str);
+        let detail = format!("{running} runs, which is not what the release expects to replace");
+        Err(Cause::new(Code::UnexpectedCurrent, &detail))
+    }
+}
+
+/// What becomes of an order that is signed well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// It is taken; its sequence counts.
+    Take(Box<Accepted>),
+    /// It was taken before.
+    Again,
+    /// It is not for now, or too old. It changes nothing, its sequence does not count.
+    Refuse(Cause),
+    /// It can't be done here. Its sequence counts, so that it can't be done later either.
+    Reject(OrderName, Cause),
+}
+
+/// Decides about a verified order.
+pub fn admit(
+    state: &State,
+    order: &Verified<Order>,
+    host: &Capabilities,
+    time: Timestamp,
+) -> Admission {
+    let accepted = Accepted {
+        release: order.release.id,
+        sequence: order.release.sequence,
+        not_before: order.release.not_before,
+        expires_at: order.release.expires_at,
+        hash: order.hash,
+        target: order.target.clone(),
+    };
+    if let Some(taken) = &state.taken {
+        if accepted.sequence < taken.sequence {
+            let detail = format!(
+                "its sequence {} is below {}, which this host took before",
+                accepted.sequence, taken.sequence
+            );
+            return Admission::Refuse(Cause::new(Code::Replayed, &detail));
+        }
+        if accepted.sequence == taken.sequence {
+            if accepted.hash == taken.target {
+                return Admission::Again;
+            }
+            let detail = format!("sequence {} was taken with another target", taken.sequence);
+            return Admission::Refuse(Cause::new(Code::Conflict, &detail));
+        }
+    }
+    if let Err(cause) = check_clock(order, time).and_then(|()| check_incarnation(state, &accepted))
+    {
+        return Admission::Refuse(cause);
+    }
+    match check_order(state, &accepted, &order.release, host, time) {
+        Ok(()) => Admission::Take(Box::new(accepted)),
+        Err(cause) => Admission::Reject(accepted.name(), cause),
+    }
+}
+
+fn check_clock(order: &Verified<Order>, time: Timestamp) -> Result<(), Cause> {
+    let latest = time.plus(MAX_AHEAD);
+    let (sequence, issued_at) = (order.release.sequence, order.release.issued_at);
+    if sequence.number() <= latest.as_millis() && issued_at <= latest {
+        return Ok(());
+    }
+    let detail = format!(
+        "sequence {sequence}, signed at {issued_at}, is more than a day ahead of this host's clock \
+         ({time}); check both clocks"
+    );
+    Err(Cause::new(Code::TooFarAhead, &detail))
+}
+
+fn check_incarnation(state: &State, order: &Accepted) -> Result<(), Cause> {
+    let named = order.target.incarnation;
+    let fits = match state.standing {
+        Standing::Known => named.is_none_or(|incarnation| incarnation == state.incarnation),
+        Standing::Lost => named == Some(state.incarnation),
+    };
+    if fits {
+        return Ok(());
+    }
+    let detail = format!(
+        "the state of this host is a new one, {}; look at the host, then publish with --recover",
+        state.incarnation
+    );
+    Err(Cause::new(Code::StateLost, &detail))
+}
+
+fn check_order(
+    state: &State,
+    order: &Accepted,
+    release: &Release,
+    host: &Capabilities,
+    time: Timestamp,
+) -> Result<(), Cause> {
+    let target = &order.target;
+    if order.not_before.max(release.issued_at) >= order.expires_at {
+        return Err(Cause::new(Code::BadValidity, "it expires before it may start"));
+    }
+    if order.is_expired(time) {
+        let detail = format!("it expired at {}; this host's time is {time}", order.expires_at);
+        return Err(Cause::new(Code::Expired, &detail));
+    }
+    if release.plan != Plan::Immediate {
+        let detail = format!("the plan {} is not known here", release.plan);
+        return Err(Cause::new(Code::Unsupported, &detail));
+    }
+    if matches!(target.action, Action::Reboot | Action::Unknown(_)) {
+        let detail = format!("the action {} is not known here", target.action);
+        return Err(Cause::new(Code::Unsupported, &detail));
+    }
+    if !host.units && target.health.checks.iter().any(|check| matches!(check, Check::Unit(_))) {
+        return Err(Cause::new(Code::Unsupported, "this host has no systemd to ask about units"));
+    }
+    if target.toplevel.store_dir() != host.store_dir {
+        let detail = format!("{} is not in this host's store {}", target.toplevel, host.store_dir);
+        return Err(Cause::new(Code::WrongStore, &detail));
+    }
+    if target.integrity == Integrity::Recorded && state.recorded(&target.toplevel).is_none() {
+        let detail = format!("this host has no record of the bytes of {}", target.toplevel);
+        return Err(Cause::new(Code::NotRecorded, &detail));
+    }
+    Ok(())
+}

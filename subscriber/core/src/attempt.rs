@@ -1,0 +1,130 @@
+//! One attempt at an order, from the moment at which the way back is prepared.
+
+use herald_proto::{
+    host::UnitName,
+    id::{BootId, ClosureDigest},
+    store_path::StorePath,
+    target::Action,
+    text::Prose,
+};
+
+use crate::{admit::Accepted, event::Seen, now::Monotonic};
+
+/// An order that is being done.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Attempt {
+    /// Counts the attempts of this state; names files and units.
+    pub number: u64,
+    /// The order.
+    pub order: Accepted,
+    /// The digest of the closure that was realised for it.
+    pub closure: ClosureDigest,
+    /// What is done with it.
+    pub procedure: Procedure,
+    /// What was there before.
+    pub baseline: Baseline,
+    /// A newer order that came meanwhile; it is taken up when this one has ended.
+    pub next: Option<Box<Accepted>>,
+}
+
+/// What runs, as seen from an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runs {
+    Target,
+    Previous,
+    /// Somebody activated another one.
+    Other,
+    /// Nothing that is a store path: an activation was cut off in the middle.
+    Nothing,
+}
+
+impl Attempt {
+    pub(crate) fn runs(&self, seen: &Seen) -> Runs {
+        match &seen.running {
+            Some(path) if *path == self.order.target().toplevel => Runs::Target,
+            Some(path) if *path == self.baseline.previous => Runs::Previous,
+            Some(_) => Runs::Other,
+            None => Runs::Nothing,
+        }
+    }
+}
+
+/// What an attempt does with the new system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Procedure {
+    /// Activate, confirm, make it the boot default.
+    Switch,
+    /// Activate, confirm.
+    Test,
+    /// Make it the boot default.
+    Boot,
+    /// Say what activating would do.
+    DryActivate,
+}
+
+impl Procedure {
+    /// Gives the procedure for an action; none for those that end once the closure is there.
+    pub fn of(action: Action) -> Option<Self> {
+        match action {
+            Action::Switch => Some(Self::Switch),
+            Action::Test => Some(Self::Test),
+            Action::Boot => Some(Self::Boot),
+            Action::DryActivate => Some(Self::DryActivate),
+            Action::Stage | Action::None | Action::Reboot | Action::Unknown(_) => None,
+        }
+    }
+
+    /// Tells whether it replaces what runs, so that the way back must be guarded.
+    pub fn activates(self) -> bool {
+        matches!(self, Self::Switch | Self::Test)
+    }
+}
+
+/// What was there when an attempt was armed: where a roll back goes.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Baseline {
+    /// What ran.
+    pub previous: StorePath,
+    /// What the profile pointed to.
+    pub profile: Option<StorePath>,
+    /// What the next boot would have taken.
+    pub boot_default: Option<StorePath>,
+    /// Which units were failed already.
+    pub failed_units: Vec<UnitName>,
+    /// Whether a fresh connection to the broker is part of the proof: there was one before.
+    pub connected: bool,
+    /// During which boot that was.
+    pub boot: BootId,
+}
+
+/// Whether the new system reached the broker again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkProof {
+    /// There was no connection before, so none is asked for.
+    NotNeeded,
+    /// A fresh connection with a round trip is awaited.
+    Awaited,
+    /// There was one.
+    Fresh,
+}
+
+/// For how long the new system has been healthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HealthProof {
+    /// No check has ended yet.
+    Unchecked,
+    /// The last check failed.
+    Failing(Prose),
+    /// All checks have held since the round that began then.
+    HealthySince(Monotonic),
+    /// All checks have held for as long as the order asks for.
+    Stable,
+}
+
+impl LinkProof {
+    /// Gives the proof that a baseline asks for, before there is any.
+    pub fn needed(baseline: &Baseline) -> Self {
+        if baseline.connected { Self::Awaited } else { Self::NotNeeded }
+    }
+}

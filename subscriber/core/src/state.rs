@@ -1,0 +1,399 @@
+//! What a host remembers about one profile. All of it is durable but where it says otherwise.
+
+use herald_proto::{
+    id::{BootId, ClosureDigest, Incarnation, Sequence, TargetHash},
+    rejection::Code,
+    report::{OrderName, PhaseName, Refusal},
+    store_path::StorePath,
+    text::Prose,
+    time::Timestamp,
+};
+
+use crate::{
+    admit::Accepted,
+    attempt::{Attempt, HealthProof, LinkProof},
+    now::{Monotonic, Now},
+};
+
+/// How many confirmed systems are remembered, and kept from the garbage collector.
+const HISTORY: usize = 4;
+
+/// The state of one profile.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct State {
+    /// The life of this state.
+    pub incarnation: Incarnation,
+    /// Whether earlier states are accounted for.
+    pub standing: Standing,
+    /// The boot during which the state was written.
+    pub boot: BootId,
+    /// The number of the last report.
+    pub reports: u64,
+    /// The number of the last attempt.
+    pub attempts: u64,
+    /// The latest time that a taken release was signed at: the clock is not believed below it.
+    pub floor: Timestamp,
+    /// The highest order that was taken or rejected.
+    pub taken: Option<Taken>,
+    /// Systems that ran here and were confirmed, or were there before; the latest last.
+    pub history: Vec<Confirmed>,
+    /// The latest system whose closure was fetched, whatever became of it.
+    pub staged: Option<StorePath>,
+    /// The last message that was refused.
+    pub refusal: Option<Refusal>,
+    /// Where the host is with its order.
+    pub phase: Phase,
+}
+
+/// Whether earlier states are accounted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// This is the host's first state, or an operator named it since.
+    Known,
+    /// A state was there and is lost, and with it the highest sequence.
+    Lost,
+}
+
+/// The highest order that was taken or rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Taken {
+    /// Its sequence.
+    pub sequence: Sequence,
+    /// Its target.
+    pub target: TargetHash,
+}
+
+/// A system that ran here and was confirmed, or that was there before.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Confirmed {
+    /// The system.
+    pub toplevel: StorePath,
+    /// The digest of its closure, once it was computed.
+    pub closure: Option<ClosureDigest>,
+}
+
+/// Where the host is with its order. Each phase but the first and the last waits for one thing,
+/// and for no longer than its deadline.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// There was no order yet.
+    Idle,
+    /// Gets the closure.
+    Realising {
+        /// The attempt's number.
+        attempt: u64,
+        /// The order.
+        order: Accepted,
+        /// How often it failed and was tried again.
+        retries: u32,
+        /// How often the subscriber started meanwhile.
+        starts: u32,
+        /// When it is given up.
+        deadline: Monotonic,
+    },
+    /// Has the closure, and waits.
+    Waiting {
+        /// The attempt's number.
+        attempt: u64,
+        /// The order.
+        order: Accepted,
+        /// The digest of the closure.
+        closure: ClosureDigest,
+        /// What for.
+        wait: Wait,
+        /// How often the subscriber started meanwhile.
+        starts: u32,
+    },
+    /// Prepares the way back. Nothing is activated yet.
+    Armed {
+        /// The attempt.
+        attempt: Attempt,
+        /// When it is given up.
+        deadline: Monotonic,
+        /// How often the subscriber started meanwhile.
+        starts: u32,
+    },
+    /// Runs the switch program.
+    Activating {
+        /// The attempt.
+        attempt: Attempt,
+        /// When the runner ends it.
+        deadline: Monotonic,
+    },
+    /// Makes sure that the new system is reachable and healthy.
+    Confirming {
+        /// The attempt.
+        attempt: Attempt,
+        /// When it rolls back.
+        deadline: Monotonic,
+        /// Whether the broker was reached. Not durable: a restart asks again.
+        #[serde(skip, default = "LinkProof::awaited")]
+        link: LinkProof,
+        /// How healthy it is. Not durable: a restart asks again.
+        #[serde(skip, default = "HealthProof::none")]
+        health: HealthProof,
+    },
+    /// Makes the new system the boot default.
+    Committing {
+        /// The attempt.
+        attempt: Attempt,
+        /// When it rolls back.
+        deadline: Monotonic,
+        /// How often the subscriber started meanwhile.
+        starts: u32,
+    },
+    /// Brings the previous system back.
+    RollingBack {
+        /// The attempt.
+        attempt: Attempt,
+        /// Why.
+        cause: Cause,
+        /// When it is given up.
+        deadline: Monotonic,
+        /// How often the subscriber started meanwhile.
+        starts: u32,
+    },
+    /// Is done with the order.
+    Ended {
+        /// The order.
+        order: OrderName,
+        /// How it ended.
+        ending: Ending,
+    },
+}
+
+/// What a staged order waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wait {
+    /// The time before which the operator wants nothing activated.
+    NotBefore,
+    /// The host's one activation permit: another profile has it.
+    Permit,
+}
+
+/// How an order ended. No edge leads out of an ending but a newer order.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// What was asked for is done.
+    Succeeded,
+    /// It can't be done here.
+    Rejected(Cause),
+    /// It could not be done, and nothing was activated.
+    Failed(Cause),
+    /// A limit was reached, and nothing was activated.
+    TimedOut(Cause),
+    /// Its time ran out, and nothing was activated.
+    Expired(Cause),
+    /// The previous system runs again.
+    RolledBack(Cause),
+    /// Somebody activated another system meanwhile.
+    Overridden(Cause),
+    /// The roll back did not bring the previous system back.
+    Degraded(Cause),
+}
+
+/// Why something ended as it did.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Cause {
+    /// For programs.
+    pub code: Code,
+    /// For people.
+    pub detail: Prose,
+}
+
+/// When the state wants to be woken by [`crate::Event::Tick`], if nothing else happens before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// At a time of the monotonic clock.
+    Monotonic(Monotonic),
+    /// At a time of the wall clock.
+    Wall(Timestamp),
+}
+
+impl State {
+    /// Makes the state of a host that was never asked to do anything.
+    pub fn new(incarnation: Incarnation, standing: Standing, boot: BootId) -> Self {
+        // Files of the lost state's attempts may still be there, with a dead-man that reads them:
+        // the numbers of new attempts must not meet theirs.
+        let attempts = match (standing, incarnation.as_bytes()) {
+            (Standing::Known, _) => 0,
+            (Standing::Lost, [a, b, c, d, ..]) => {
+                u64::from(u32::from_le_bytes([*a, *b, *c, *d])) << 16
+            }
+        };
+        Self {
+            incarnation,
+            standing,
+            boot,
+            reports: 0,
+            attempts,
+            floor: Timestamp::default(),
+            taken: None,
+            history: Vec::new(),
+            staged: None,
+            refusal: None,
+            phase: Phase::Idle,
+        }
+    }
+
+    /// Gives the time to judge orders by: the clock, but never before a time that was signed.
+    pub fn time(&self, now: &Now) -> Timestamp {
+        now.wall.max(self.floor)
+    }
+
+    /// Gives the digest that was recorded for a system.
+    pub fn recorded(&self, toplevel: &StorePath) -> Option<ClosureDigest> {
+        self.history.iter().find(|known| known.toplevel == *toplevel)?.closure
+    }
+
+    /// Gives the latest system that ran here and was confirmed, beside the one that runs.
+    pub fn previous(&self, running: Option<&StorePath>) -> Option<&StorePath> {
+        let mut known = self.history.iter().rev().map(|known| &known.toplevel);
+        known.find(|toplevel| Some(*toplevel) != running)
+    }
+
+    /// Gives the systems to keep from the garbage collector.
+    pub fn kept(&self) -> Vec<StorePath> {
+        let confirmed = self.history.iter().map(|known| &known.toplevel);
+        let staged =
+            self.staged.iter().filter(|path| self.history.iter().all(|k| k.toplevel != **path));
+        confirmed.chain(staged).cloned().collect()
+    }
+
+    /// Gives when to wake up.
+    pub fn wake(&self) -> Option<Wake> {
+        match &self.phase {
+            Phase::Idle | Phase::Ended { .. } => None,
+            Phase::Waiting { order, wait: Wait::NotBefore, .. } => {
+                Some(Wake::Wall(order.not_before().min(order.expires_at())))
+            }
+            Phase::Waiting { order, wait: Wait::Permit, .. } => {
+                Some(Wake::Wall(order.expires_at()))
+            }
+            Phase::Realising { deadline, .. }
+            | Phase::Armed { deadline, .. }
+            | Phase::Activating { deadline, .. }
+            | Phase::Confirming { deadline, .. }
+            | Phase::Committing { deadline, .. }
+            | Phase::RollingBack { deadline, .. } => Some(Wake::Monotonic(*deadline)),
+        }
+    }
+
+    /// Remembers a system as the latest confirmed one, and forgets the oldest.
+    pub(crate) fn remember(&mut self, toplevel: StorePath, closure: Option<ClosureDigest>) {
+        let closure = closure.or_else(|| self.recorded(&toplevel));
+        self.history.retain(|known| known.toplevel != toplevel);
+        self.history.push(Confirmed { toplevel, closure });
+        let surplus = self.history.len().saturating_sub(HISTORY);
+        self.history.drain(..surplus);
+    }
+}
+
+impl Phase {
+    /// Gives the phase's name in reports.
+    pub fn name(&self) -> PhaseName {
+        match self {
+            Self::Idle => PhaseName::Idle,
+            Self::Realising { .. } => PhaseName::Realising,
+            Self::Waiting { .. } => PhaseName::Waiting,
+            Self::Armed { .. } => PhaseName::Armed,
+            Self::Activating { .. } => PhaseName::Activating,
+            Self::Confirming { .. } => PhaseName::Confirming,
+            Self::Committing { .. } => PhaseName::Committing,
+            Self::RollingBack { .. } => PhaseName::RollingBack,
+            Self::Ended { ending, .. } => ending.name(),
+        }
+    }
+
+    /// Gives the order that the phase is about.
+    pub fn order(&self) -> Option<OrderName> {
+        match self {
+            Self::Idle => None,
+            Self::Realising { order, .. } | Self::Waiting { order, .. } => Some(order.name()),
+            Self::Ended { order, .. } => Some(*order),
+            armed_or_later => armed_or_later.attempt().map(|attempt| attempt.order.name()),
+        }
+    }
+
+    /// Gives the attempt, from armed to its end.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Self::Armed { attempt, .. }
+            | Self::Activating { attempt, .. }
+            | Self::Confirming { attempt, .. }
+            | Self::Committing { attempt, .. }
+            | Self::RollingBack { attempt, .. } => Some(attempt),
+            Self::Idle | Self::Realising { .. } | Self::Waiting { .. } | Self::Ended { .. } => None,
+        }
+    }
+
+    /// Gives the number of the attempt that is under way.
+    pub fn attempt_number(&self) -> Option<u64> {
+        match self {
+            Self::Realising { attempt, .. } | Self::Waiting { attempt, .. } => Some(*attempt),
+            other => other.attempt().map(|attempt| attempt.number),
+        }
+    }
+
+    /// Gives why the phase is what it is, where its name does not say.
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::RollingBack { cause, .. } => Some(cause),
+            Self::Ended { ending, .. } => ending.cause(),
+            _ => None,
+        }
+    }
+}
+
+impl Ending {
+    /// Gives the terminal phase's name in reports.
+    pub fn name(&self) -> PhaseName {
+        match self {
+            Self::Succeeded => PhaseName::Succeeded,
+            Self::Rejected(_) => PhaseName::Rejected,
+            Self::Failed(_) => PhaseName::Failed,
+            Self::TimedOut(_) => PhaseName::TimedOut,
+            Self::Expired(_) => PhaseName::Expired,
+            Self::RolledBack(_) => PhaseName::RolledBack,
+            Self::Overridden(_) => PhaseName::Overridden,
+            Self::Degraded(_) => PhaseName::Degraded,
+        }
+    }
+
+    /// Gives why, where the name does not say.
+    pub fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Succeeded => None,
+            Self::Rejected(cause)
+            | Self::Failed(cause)
+            | Self::TimedOut(cause)
+            | Self::Expired(cause)
+            | Self::RolledBack(cause)
+            | Self::Overridden(cause)
+            | Self::Degraded(cause) => Some(cause),
+        }
+    }
+}
+
+impl Cause {
+    /// Makes a cause; the detail is made printable.
+    pub fn new(code: Code, detail: &str) -> Self {
+        Self { code, detail: Prose::lossy(detail) }
+    }
+}
+
+impl LinkProof {
+    fn awaited() -> Self {
+        Self::Awaited
+    }
+}
+
+impl HealthProof {
+    fn none() -> Self {
+        Self::Unchecked
+    }
+}

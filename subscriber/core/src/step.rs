@@ -1,0 +1,227 @@
+//! The one function that decides.
+
+use herald_proto::{
+    rejection::Code,
+    report::{OrderName, PhaseName, Progress},
+    text::Prose,
+};
+
+use crate::{
+    attempt::Attempt,
+    effect::{Effect, ReportBody},
+    event::{ActivationEnd, Capabilities, Event, Failure, Seen},
+    now::Now,
+    state::{Cause, Ending, Phase, State, Wait},
+    verdict,
+};
+
+/// What an event leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The state to persist first.
+    pub state: State,
+    /// What to do then, in this order.
+    pub effects: Vec<Effect>,
+}
+
+/// An event that does not belong to the phase: it came late, or twice. Nothing changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Illegal {
+    /// The phase.
+    pub phase: PhaseName,
+    /// The event's name.
+    pub event: &'static str,
+}
+
+/// Decides what an event leads to.
+///
+/// # Errors
+/// [`Illegal`] when the event does not belong to the phase.
+pub fn step(state: &State, event: Event, now: &Now, host: &Capabilities) -> Result<Step, Illegal> {
+    let illegal = Illegal { phase: state.phase.name(), event: event.name() };
+    let mut turn = Turn { state: state.clone(), effects: Vec::new(), now, host };
+    turn.take(event).ok_or(illegal)?;
+    turn.state.boot = now.boot;
+    Ok(Step { state: turn.state, effects: turn.effects })
+}
+
+/// A step in the making.
+pub(crate) struct Turn<'a> {
+    pub(crate) state: State,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) now: &'a Now,
+    pub(crate) host: &'a Capabilities,
+}
+
+impl Turn<'_> {
+    /// Takes an event; `None` where it does not belong to the phase.
+    pub(crate) fn take(&mut self, event: Event) -> Option<()> {
+        match event {
+            Event::Started { seen, found } => self.started(&seen, found),
+            Event::OrderArrived { order, seen } => self.order_arrived(&order, &seen),
+            Event::MessageRefused(refusal) => self.refuse(refusal),
+            Event::Measured { toplevel, closure } => {
+                let known =
+                    self.state.history.iter_mut().find(|known| known.toplevel == toplevel)?;
+                known.closure.get_or_insert(closure);
+            }
+            Event::Tick { seen } => return self.tick(&seen),
+            Event::RealiseProgress { attempt, progress } => {
+                self.concerns(attempt, PhaseName::Realising)?;
+                self.report_as(PhaseName::Realising, Some(progress));
+            }
+            Event::RealiseEnded { attempt, outcome } => {
+                self.concerns(attempt, PhaseName::Realising)?;
+                self.realise_ended(outcome)?;
+            }
+            Event::Permitted { attempt, seen } => {
+                self.concerns(attempt, PhaseName::Waiting)?;
+                self.permitted(&seen)?;
+            }
+            Event::ArmEnded { attempt, outcome, seen } => {
+                self.concerns(attempt, PhaseName::Armed)?;
+                self.arm_ended(outcome, &seen)?;
+            }
+            Event::ActivationEnded { attempt, end, seen } => {
+                self.concerns(attempt, PhaseName::Activating)?;
+                self.activation_ended(end, &seen)?;
+            }
+            Event::LinkProved { attempt } => {
+                self.concerns(attempt, PhaseName::Confirming)?;
+                self.link_proved()?;
+            }
+            Event::HealthChecked { attempt, began, verdict, seen } => {
+                self.concerns(attempt, PhaseName::Confirming)?;
+                self.health_checked(began, verdict, &seen)?;
+            }
+            Event::CommitEnded { attempt, outcome, seen } => {
+                self.concerns(attempt, PhaseName::Committing)?;
+                self.commit_ended(outcome, &seen)?;
+            }
+            Event::RollbackEnded { attempt, outcome, seen } => {
+                self.concerns(attempt, PhaseName::RollingBack)?;
+                self.rollback_ended(outcome, &seen)?;
+            }
+        }
+        Some(())
+    }
+
+    pub(crate) fn concerns(&self, attempt: u64, phase: PhaseName) -> Option<()> {
+        let here = self.state.phase.attempt_number() == Some(attempt);
+        (here && self.state.phase.name() == phase).then_some(())
+    }
+
+    pub(crate) fn tick(&mut self, seen: &Seen) -> Option<()> {
+        let late = |deadline| self.now.monotonic >= deadline;
+        match self.state.phase.clone() {
+            Phase::Idle | Phase::Ended { .. } => return None,
+            Phase::Realising { deadline, order, .. } if late(deadline) => {
+                let detail = format!("not there within {:?}", order.target().limits.realise);
+                self.abandon(Ending::TimedOut(Cause::new(Code::LimitReached, &detail)));
+            }
+            Phase::Waiting { order, wait, .. } => {
+                if let Err(ending @ Ending::Expired(_)) = self.still_wanted(&order, seen) {
+                    self.abandon(ending);
+                } else if wait == Wait::NotBefore && order.not_before() <= self.state.time(self.now)
+                {
+                    return self.proceed();
+                }
+            }
+            Phase::Armed { attempt, deadline, .. } if late(deadline) => {
+                self.effects.push(Effect::Disarm { attempt: attempt.number });
+                let cause = Cause::new(Code::LimitReached, "the way back was not prepared in time");
+                self.end_attempt(&attempt, Ending::TimedOut(cause), seen);
+            }
+            Phase::Activating { deadline, .. } if late(deadline) => {
+                let reason = Prose::lossy("the runner did not say how the activation ended");
+                return self.activation_ended(ActivationEnd::Unknown { reason }, seen);
+            }
+            Phase::Confirming { attempt, deadline, link, health } if late(deadline) => {
+                let cause = verdict::unconfirmed(link, &health, &attempt);
+                self.give_up(attempt, cause, seen);
+            }
+            Phase::Committing { attempt, deadline, .. } if late(deadline) => {
+                let cause = Cause::new(Code::LimitReached, "the commit did not end in time");
+                self.give_up(attempt, cause, seen);
+            }
+            Phase::RollingBack { deadline, .. } if late(deadline) => {
+                let cause = Cause::new(Code::LimitReached, "the roll back did not end in time");
+                return self.rollback_ended(Err(Failure { cause, retry: false }), seen);
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
+    /// Ends an order for which nothing was armed.
+    pub(crate) fn abandon(&mut self, ending: Ending) {
+        let (Some(attempt), Some(name)) =
+            (self.state.phase.attempt_number(), self.state.phase.order())
+        else {
+            return;
+        };
+        self.effects.push(Effect::Abandon { attempt });
+        self.effects.push(Effect::ReleasePermit);
+        self.end(name, ending);
+    }
+
+    /// Ends an attempt, and takes up the newer order that came meanwhile.
+    pub(crate) fn end_attempt(&mut self, attempt: &Attempt, ending: Ending, seen: &Seen) {
+        self.effects.push(Effect::ReleasePermit);
+        self.end(attempt.order.name(), ending);
+        let keep = self.state.kept();
+        self.effects.push(Effect::CleanUp { attempt: attempt.number, keep });
+        if let Some(next) = &attempt.next {
+            self.begin((**next).clone(), seen);
+        }
+    }
+
+    pub(crate) fn end(&mut self, order: OrderName, ending: Ending) {
+        self.state.phase = Phase::Ended { order, ending };
+        self.report();
+    }
+
+    pub(crate) fn attempt_mut(&mut self) -> Option<&mut Attempt> {
+        match &mut self.state.phase {
+            Phase::Armed { attempt, .. }
+            | Phase::Activating { attempt, .. }
+            | Phase::Confirming { attempt, .. }
+            | Phase::Committing { attempt, .. }
+            | Phase::RollingBack { attempt, .. } => Some(attempt),
+            _ => None,
+        }
+    }
+
+    /// Reports the phase as it is.
+    pub(crate) fn report(&mut self) {
+        self.report_as(self.state.phase.name(), None);
+    }
+
+    pub(crate) fn report_as(&mut self, phase: PhaseName, progress: Option<Progress>) {
+        let cause = self.state.phase.cause().filter(|_| phase == self.state.phase.name()).cloned();
+        self.push_report(phase, progress, cause);
+    }
+
+    pub(crate) fn report_because(&mut self, phase: PhaseName, cause: &Cause) {
+        self.push_report(phase, None, Some(cause.clone()));
+    }
+
+    pub(crate) fn push_report(
+        &mut self,
+        phase: PhaseName,
+        progress: Option<Progress>,
+        cause: Option<Cause>,
+    ) {
+        self.state.reports += 1;
+        let (code, detail) = cause.map(|cause| (cause.code, cause.detail)).unzip();
+        self.effects.push(Effect::Report(ReportBody {
+            number: self.state.reports,
+            phase,
+            code,
+            detail,
+            order: self.state.phase.order(),
+            refusal: self.state.refusal.clone(),
+            progress,
+        }));
+    }
+}

@@ -1,0 +1,294 @@
+//! Activating, committing and rolling back a real system.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use herald_core::{
+    ActivationEnd, Attempt, Cause, Claim, Failure, Found, Monotonic, Procedure, RunnerTrace,
+};
+use herald_proto::{host::ProfileName, rejection::Code, store_path::StorePath, text::Prose};
+use tokio::time::sleep;
+
+use super::{
+    launcher::{Launcher, Role},
+    record::{ArmedRecord, NotClaimed, Outcome, Records},
+};
+use crate::{
+    config::{Profile, Runner},
+    ports::{Activation, Pending},
+    roll_back::undo_once,
+};
+
+/// How often a result is looked for: after a tenth of the time that has passed, within bounds.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+const LAST_LOOK: Duration = Duration::from_millis(250);
+/// How often a roll back that failed is tried again, and after which time.
+const TRIES: u32 = 3;
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// The program in a toplevel that activates it.
+pub const SWITCH_PROGRAM: &str = "bin/switch-to-configuration";
+/// The file in a toplevel that says that a subscriber is part of it.
+const SUBSCRIBER_MARK: &str = "herald.json";
+
+/// Activates the systems of one profile.
+pub struct Activator {
+    name: ProfileName,
+    profile: Profile,
+    runner: Runner,
+    launcher: Launcher,
+    records: Records,
+}
+
+impl Activator {
+    /// Makes the activator of a profile, with its state folder.
+    pub fn new(name: &ProfileName, profile: &Profile, runner: Runner, records: Records) -> Self {
+        let launcher = Launcher::new(runner, name.clone(), records.folder());
+        Self { name: name.clone(), profile: profile.clone(), runner, launcher, records }
+    }
+
+    fn record(&self, attempt: &Attempt, dead_man_at: Monotonic) -> ArmedRecord {
+        ArmedRecord::new(attempt, &self.name, &self.profile, self.runner, dead_man_at)
+    }
+
+    /// Starts a roll back process: at once, or when a time comes.
+    async fn start_roll_back(&self, role: Role, attempt: u64) -> std::io::Result<()> {
+        let mut args = self.arguments("roll-back", attempt);
+        if role == Role::DeadMan {
+            args.push("--when-due".into());
+        }
+        self.launcher.start(role, attempt, args).await
+    }
+
+    /// Waits until `look` finds something, or the process that would make it is gone.
+    async fn wait_for<T>(
+        &self,
+        roles: &[Role],
+        attempt: u64,
+        look: impl Fn() -> Option<T>,
+    ) -> Option<T> {
+        let mut waited = Duration::ZERO;
+        loop {
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            let mut running = false;
+            for role in roles {
+                running |= self.launcher.is_running(*role, attempt).await;
+            }
+            if !running {
+                return look();
+            }
+            let interval = (waited / 10).clamp(FIRST_LOOK, LAST_LOOK);
+            sleep(interval).await;
+            waited += interval;
+        }
+    }
+
+    async fn try_commit(&self, attempt: &Attempt) -> Result<(), Failure> {
+        let number = attempt.number;
+        let failed = |problem: &str| failure(Code::CommitFailed, problem);
+        if attempt.procedure.activates() {
+            self.records.claim_for_commit(number).map_err(|lost| match lost {
+                NotClaimed::Lost { holder: Claim::Rollback, .. } => {
+                    failure(Code::DeadMan, "the dead-man rolled back before the commit")
+                }
+                other => failed(&other.to_string()),
+            })?;
+        } else if self.records.holder(number) == Claim::None {
+            // Nothing was armed, as nothing is activated; a roll back needs the record all the same.
+            check_toplevels(attempt)?;
+            let record = self.record(attempt, Monotonic::default());
+            let written = self.records.write(Claim::Commit, &record);
+            written.map_err(|error| failed(&error.to_string()))?;
+        }
+        if attempt.procedure == Procedure::Test {
+            return Ok(());
+        }
+        if self.records.committed(number).is_none() {
+            let args = self.arguments("commit", number);
+            let started = self.launcher.start(Role::Commit, number, args).await;
+            started.map_err(|error| failed(&error.to_string()))?;
+        }
+        let committed = || self.records.committed(number);
+        judge("the commit", self.wait_for(&[Role::Commit], number, committed).await)
+            .map_err(|problem| failed(&problem))
+    }
+
+    async fn try_roll_back(&self, attempt: &Attempt) -> Result<(), Failure> {
+        let number = attempt.number;
+        let failed = |problem: &str| failure(Code::RollbackFailed, problem);
+        if self.records.holder(number) == Claim::None {
+            let record = self.record(attempt, Monotonic::default());
+            let written = self.records.write(Claim::Rollback, &record);
+            written.map_err(|error| failed(&error.to_string()))?;
+        }
+        self.records.claim_for_rollback(number).map_err(|lost| failed(&lost.to_string()))?;
+        if let Err(error) = self.start_roll_back(Role::RollBack, number).await {
+            // Better in this process than not at all: its program may have been deleted.
+            tracing::error!(%error, "cannot start the roll back as a process of its own");
+            let undo = async { undo_once(&self.records.read(number)?, &self.records).await };
+            undo.await.map_err(|error| failed(&error.to_string()))?;
+        }
+        let (roles, undone) = ([Role::RollBack, Role::DeadMan], || self.records.undone(number));
+        judge("the roll back", self.wait_for(&roles, number, undone).await)
+            .map_err(|problem| failed(&problem))
+    }
+
+    fn arguments(&self, subcommand: &str, attempt: u64) -> Vec<OsString> {
+        let folder = self.records.folder().into();
+        let number = attempt.to_string().into();
+        vec![subcommand.into(), "--folder".into(), folder, "--attempt".into(), number]
+    }
+}
+
+impl Activation for Activator {
+    fn arm<'a>(
+        &'a self,
+        attempt: &'a Attempt,
+        dead_man_at: Monotonic,
+    ) -> Pending<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            check_toplevels(attempt)?;
+            let record = self.record(attempt, dead_man_at);
+            let failed = |error: std::io::Error| failure(Code::ArmFailed, &error.to_string());
+            self.records.write(Claim::Armed, &record).map_err(failed)?;
+            self.start_roll_back(Role::DeadMan, attempt.number).await.map_err(failed)
+        })
+    }
+
+    fn disarm(&self, attempt: u64) -> Pending<'_, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.records.withdraw(attempt) {
+                tracing::error!(attempt, %error, "cannot take the armed record away");
+            }
+            if self.records.holder(attempt) != Claim::Rollback
+                && let Err(error) = self.launcher.stop(Role::DeadMan, attempt).await
+            {
+                tracing::error!(attempt, %error, "cannot stop the dead-man");
+            }
+        })
+    }
+
+    fn activate<'a>(
+        &'a self,
+        attempt: &'a Attempt,
+        deadline: Monotonic,
+    ) -> Pending<'a, ActivationEnd> {
+        Box::pin(async move {
+            let number = attempt.number;
+            let unknown = |reason: &str| ActivationEnd::Unknown { reason: Prose::lossy(reason) };
+            if self.records.result(number).is_none() {
+                let verb = match attempt.procedure {
+                    Procedure::DryActivate => "dry-activate",
+                    Procedure::Switch | Procedure::Test | Procedure::Boot => "test",
+                };
+                let program = attempt.order.target().toplevel.as_path().join(SWITCH_PROGRAM);
+                let mut args = self.arguments("activate", number);
+                args.extend(["--until".into(), deadline.as_millis().to_string().into()]);
+                if attempt.procedure.activates() {
+                    args.push("--if-armed".into());
+                }
+                if let Some(log) = self.launcher.log(Role::Activate, number) {
+                    args.extend(["--log".into(), log.into()]);
+                }
+                args.extend(["--".into(), program.into(), verb.into()]);
+                if let Err(error) = self.launcher.start(Role::Activate, number, args).await {
+                    return unknown(&format!("the switch program could not be started: {error}"));
+                }
+            }
+            let result = || self.records.result(number);
+            let end = self.wait_for(&[Role::Activate], number, result).await;
+            end.unwrap_or_else(|| unknown("the runner ended without a result"))
+        })
+    }
+
+    fn commit<'a>(&'a self, attempt: &'a Attempt) -> Pending<'a, Result<(), Failure>> {
+        Box::pin(self.try_commit(attempt))
+    }
+
+    fn roll_back<'a>(&'a self, attempt: &'a Attempt) -> Pending<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            let mut tries = 1;
+            loop {
+                match self.try_roll_back(attempt).await {
+                    Err(failure) if tries < TRIES => {
+                        let problem = &failure.cause.detail;
+                        tracing::error!(attempt = attempt.number, %problem, "rolling back again");
+                    }
+                    outcome => return outcome,
+                }
+                tries += 1;
+                sleep(TRY_AGAIN).await;
+                self.records.forget_outcomes(attempt.number);
+            }
+        })
+    }
+
+    fn left_over(&self) -> Vec<u64> {
+        self.records.attempts()
+    }
+
+    fn found(&self, attempt: Option<u64>) -> Pending<'_, Found> {
+        Box::pin(async move {
+            let Some(attempt) = attempt else {
+                return Found { claim: Claim::None, runner: RunnerTrace::None };
+            };
+            // Whether it runs is asked first: a result that is written meanwhile is not missed.
+            let running = self.launcher.is_running(Role::Activate, attempt).await;
+            let runner = match self.records.result(attempt) {
+                Some(end) => RunnerTrace::Ended(end),
+                None if running => RunnerTrace::Running,
+                None => RunnerTrace::None,
+            };
+            // Without its dead-man, which a soft-reboot ends too, an armed record guards nothing.
+            let claim = match self.records.holder(attempt) {
+                Claim::Armed if !self.launcher.is_running(Role::DeadMan, attempt).await => {
+                    Claim::None
+                }
+                holder => holder,
+            };
+            Found { claim, runner }
+        })
+    }
+
+    fn clean_up(&self, attempt: u64) -> Pending<'_, ()> {
+        Box::pin(async move {
+            for role in Role::ALL {
+                if let Err(error) = self.launcher.stop(role, attempt).await {
+                    tracing::error!(attempt, %error, "a process of an ended attempt is still there");
+                }
+            }
+            self.records.remove(attempt);
+        })
+    }
+}
+
+/// Judges a commit or roll back by what its process wrote down.
+fn judge(what: &str, outcome: Option<Outcome>) -> Result<(), String> {
+    let problems = outcome.ok_or_else(|| format!("{what} ended without a result"))?.problems;
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+}
+
+/// Checks that there is a way forward, and one back.
+fn check_toplevels(attempt: &Attempt) -> Result<(), Failure> {
+    let (target, previous) = (&attempt.order.target().toplevel, &attempt.baseline.previous);
+    require(previous, SWITCH_PROGRAM, Code::NoWayBack)?;
+    require(target, SWITCH_PROGRAM, Code::NotActivatable)?;
+    require(target, SUBSCRIBER_MARK, Code::NotActivatable)
+}
+
+fn require(toplevel: &StorePath, file: &str, code: Code) -> Result<(), Failure> {
+    let path: PathBuf = toplevel.as_path().join(file);
+    if path.exists() {
+        return Ok(());
+    }
+    let hint = match code {
+        Code::NoWayBack => "so there is no way back to what runs",
+        _ => "is it a NixOS system with the Herald module?",
+    };
+    Err(failure(code, &format!("{} does not exist; {hint}", path.display())))
+}
+
+fn failure(code: Code, detail: &str) -> Failure {
+    Failure { cause: Cause::new(code, detail), retry: false }
+}

@@ -1,0 +1,238 @@
+//! The host's own Nix: closures into the store, roots, digests.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use herald_core::{Cause, Failure, Realised};
+use herald_proto::{
+    closure::Manifest,
+    id::ClosureDigest,
+    rejection::Code,
+    report::Progress,
+    store_path::StorePath,
+    target::{Closure, Integrity, Target},
+};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use super::command::{self, CommandFailed};
+use crate::ports::{Closures, Pending};
+
+/// How often progress is told at the most.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Gets closures with `nix-store`, and keeps them by links in a folder of roots.
+pub struct Nix {
+    store_dir: PathBuf,
+    roots: PathBuf,
+}
+
+impl Nix {
+    /// Makes it for a store and a folder of roots, which is made where it is missing.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn new(store_dir: &str, roots: PathBuf) -> io::Result<Self> {
+        crate::identity::make_folder(&roots)?;
+        Ok(Self { store_dir: store_dir.into(), roots })
+    }
+
+    async fn fetch(
+        &self,
+        toplevel: &StorePath,
+        progress: &dyn Fn(Progress),
+    ) -> Result<(), Failure> {
+        let mut realise = command::program("nix-store");
+        realise.arg("--realise").arg(toplevel.as_path());
+        realise.arg("--add-root").arg(self.root_of(toplevel));
+        realise.stdout(Stdio::null()).stderr(Stdio::piped());
+        let name = command::name(&realise);
+        let not_started =
+            |source| realise_failed(&CommandFailed::NotStarted { program: name.clone(), source });
+        let mut child = realise.spawn().map_err(not_started)?;
+        let Some(stderr) = child.stderr.take() else {
+            return Err(not_started(io::ErrorKind::BrokenPipe.into()));
+        };
+        let mut lines = BufReader::new(stderr).split(b'\n');
+        let mut printed: Vec<u8> = Vec::new();
+        let mut fetched = Fetched::default();
+        let mut told = Instant::now();
+        while let Ok(Some(line)) = lines.next_segment().await {
+            fetched.read(&String::from_utf8_lossy(&line));
+            if fetched.done > 0 && told.elapsed() >= PROGRESS_INTERVAL {
+                told = Instant::now();
+                progress(Progress { done: fetched.done, total: fetched.total.max(fetched.done) });
+            }
+            printed.extend(line);
+            printed.push(b'\n');
+            let surplus = printed.len().saturating_sub(64 * 1024);
+            printed.drain(..surplus);
+        }
+        let status = child.wait().await.map_err(not_started)?;
+        if !status.success() {
+            let stderr = command::tail(&printed);
+            return Err(realise_failed(&CommandFailed::Failed { program: name, status, stderr }));
+        }
+        Ok(())
+    }
+
+    async fn closure(&self, toplevel: &StorePath) -> Result<Closure, Failure> {
+        let manifest = manifest(toplevel).await;
+        manifest
+            .map(|manifest| manifest.closure())
+            .map_err(|problem| failed(Code::RealiseFailed, &problem, false))
+    }
+
+    fn root_of(&self, toplevel: &StorePath) -> PathBuf {
+        self.roots.join(toplevel.base_name())
+    }
+
+    /// A power cut can empty files of paths that are registered already, unless they are synced.
+    fn sync_store(&self) -> io::Result<()> {
+        rustix::fs::syncfs(fs::File::open(&self.store_dir)?).map_err(io::Error::from)
+    }
+}
+
+impl Closures for Nix {
+    fn realise<'a>(
+        &'a self,
+        target: &'a Target,
+        recorded: Option<ClosureDigest>,
+        progress: &'a dyn Fn(Progress),
+    ) -> Pending<'a, Result<Realised, Failure>> {
+        Box::pin(async move {
+            let toplevel = &target.toplevel;
+            self.fetch(toplevel, progress).await?;
+            let closure = self.closure(toplevel).await?;
+            check(target, &closure, recorded)?;
+            // Also where nothing was fetched: it may have been by a try that was cut off.
+            self.sync_store().map_err(|error| {
+                failed(Code::RealiseFailed, &format!("syncing the store: {error}"), true)
+            })?;
+            Ok(Realised { closure: closure.digest })
+        })
+    }
+
+    fn measure<'a>(
+        &'a self,
+        toplevel: &'a StorePath,
+    ) -> Pending<'a, Result<ClosureDigest, Failure>> {
+        Box::pin(async move { self.closure(toplevel).await.map(|closure| closure.digest) })
+    }
+
+    fn root<'a>(&'a self, toplevel: &'a StorePath) -> Pending<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            // What is rooted already is whole: the garbage collector keeps what a root names.
+            if self.root_of(toplevel).exists() {
+                return Ok(());
+            }
+            self.fetch(toplevel, &|_| ()).await.map_err(|failure| {
+                let detail = format!("the running system is not whole: {}", failure.cause.detail);
+                failed(Code::NoWayBack, &detail, false)
+            })
+        })
+    }
+
+    fn keep_only(&self, keep: &[StorePath]) {
+        let Ok(roots) = fs::read_dir(&self.roots) else { return };
+        for root in roots.flatten() {
+            let name = root.file_name();
+            if !keep.iter().any(|path| Path::new(path.base_name()) == Path::new(&name)) {
+                let _ = fs::remove_file(root.path());
+            }
+        }
+    }
+}
+
+/// What `nix-store --realise` says of its progress.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Fetched {
+    done: u64,
+    total: u64,
+}
+
+impl Fetched {
+    fn read(&mut self, line: &str) {
+        if line.starts_with("copying path ") || line.starts_with("building ") {
+            self.done += 1;
+        } else if let Some(rest) = line.strip_prefix("these ") {
+            let count = rest.split_whitespace().next().and_then(|count| count.parse::<u64>().ok());
+            self.total += count.unwrap_or(0);
+        } else if line.starts_with("this path will be")
+            || line.starts_with("this derivation will be")
+        {
+            self.total += 1;
+        }
+    }
+}
+
+/// Lists a closure with what Nix's database says of each path.
+async fn manifest(toplevel: &StorePath) -> Result<Manifest, String> {
+    /// Arguments of one call; the system allows some 2 MiB of them.
+    const PATHS_AT_ONCE: usize = 4000;
+    let mut query = command::program("nix-store");
+    query.arg("--query").arg("--requisites").arg(toplevel.as_path());
+    let listed = command::output(&mut query).await.map_err(|error| error.to_string())?;
+    let paths: Vec<&str> = listed.lines().collect();
+    let mut dump = String::new();
+    for some in paths.chunks(PATHS_AT_ONCE) {
+        let mut ask = command::program("nix-store");
+        ask.arg("--dump-db").args(some);
+        dump += &command::output(&mut ask).await.map_err(|error| error.to_string())?;
+    }
+    Manifest::from_dump_db(&dump).map_err(|error| error.to_string())
+}
+
+/// Compares what is in the store with what was signed.
+fn check(target: &Target, found: &Closure, recorded: Option<ClosureDigest>) -> Result<(), Failure> {
+    let signed = match &target.integrity {
+        Integrity::Toplevel => return Ok(()),
+        Integrity::Recorded => recorded,
+        Integrity::Closure(closure) if closure == found => return Ok(()),
+        Integrity::Closure(closure) => Some(closure.digest),
+    };
+    if signed == Some(found.digest) {
+        return Ok(());
+    }
+    let signed = signed.map_or("nothing recorded".to_owned(), |digest| digest.to_string());
+    let detail = format!(
+        "the closure of {} is not what was signed: {} ({} paths, {} bytes) instead of {signed}; \
+         compare the caches, then repair or delete the paths",
+        target.toplevel, found.digest, found.paths, found.size
+    );
+    Err(failed(Code::ClosureMismatch, &detail, false))
+}
+
+fn realise_failed(error: &CommandFailed) -> Failure {
+    let detail = error.to_string();
+    if detail.contains("No space left on device") {
+        return failed(Code::DiskFull, &format!("{detail}; make room in the store"), false);
+    }
+    failed(Code::RealiseFailed, &detail, true)
+}
+
+fn failed(code: Code, detail: &str, retry: bool) -> Failure {
+    Failure { cause: Cause::new(code, detail), retry }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_read_from_what_nix_prints() {
+        let mut fetched = Fetched::default();
+        for line in [
+            "these 3 paths will be fetched (0.01 MiB download, 0.02 MiB unpacked):",
+            "  /nix/store/a",
+            "copying path '/nix/store/a' from 'file:///cache'...",
+            "copying path '/nix/store/b' from 'file:///cache'...",
+        ] {
+            fetched.read(line);
+        }
+        assert_eq!(fetched, Fetched { done: 2, total: 3 });
+    }
+}

@@ -1,0 +1,152 @@
+//! The durable state of one profile: `state`, a checksum and CBOR.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use herald_core::{Standing, State};
+use herald_proto::id::{BootId, Incarnation, MessageDigest};
+
+use crate::{durable, ports::Memory};
+
+const MAGIC: &str = "herald-state 0";
+
+/// The state file, and beside it a mark that tells a lost state from a first start.
+#[derive(Debug, Clone)]
+pub struct StateFile {
+    file: PathBuf,
+    mark: PathBuf,
+}
+
+/// A state could not be read or begun.
+#[derive(Debug, thiserror::Error)]
+pub enum NoState {
+    /// The file system refuses.
+    #[error("cannot use {}: check that the disk has room and that this user owns it", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system has no randomness to give.
+    #[error("the system gives no random numbers")]
+    NoRandomness(#[from] getrandom::Error),
+}
+
+impl StateFile {
+    /// Names the state file in a profile's folder.
+    pub fn new(folder: &Path) -> Self {
+        Self { file: folder.join("state"), mark: folder.join("state-was-here") }
+    }
+
+    /// Reads the state. One that is damaged is moved aside, and like one that is gone replaced by
+    /// a new one that says so.
+    ///
+    /// # Errors
+    /// When the file system or the system's randomness refuses.
+    pub fn open(&self, boot: BootId) -> Result<State, NoState> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| NoState::Io { path, source }
+        };
+        match fs::read(&self.file) {
+            Ok(bytes) => match decode(&bytes) {
+                Some(state) => return Ok(state),
+                None => {
+                    let aside = self.file.with_extension("damaged");
+                    tracing::error!(file = %self.file.display(), kept = %aside.display(), "the state is damaged");
+                    durable::rename(&self.file, &aside).map_err(io(&self.file))?;
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(NoState::Io { path: self.file.clone(), source }),
+        }
+        let first = !self.mark.exists();
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)?;
+        let standing = if first { Standing::Known } else { Standing::Lost };
+        let state = State::new(Incarnation::from_bytes(random), standing, boot);
+        self.save(&state).map_err(io(&self.file))?;
+        if first {
+            durable::write(&self.mark, b"").map_err(io(&self.mark))?;
+        }
+        Ok(state)
+    }
+}
+
+impl Memory for StateFile {
+    fn save(&self, state: &State) -> io::Result<()> {
+        let content = encode(state);
+        let digest = MessageDigest::of(&content);
+        let mut bytes = format!("{MAGIC}\n{digest}\n").into_bytes();
+        bytes.extend(content);
+        durable::write(&self.file, &bytes).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", self.file.display()))
+        })
+    }
+}
+
+/// Gives the durable part of a state as bytes.
+pub fn encode(state: &State) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1024);
+    ciborium::into_writer(state, &mut bytes).expect("a state is made of what CBOR can hold");
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<State> {
+    let rest = bytes.strip_prefix(MAGIC.as_bytes())?.strip_prefix(b"\n")?;
+    let (digest, content) = rest.split_at_checked(64)?;
+    let content = content.strip_prefix(b"\n")?;
+    let expected: MessageDigest = std::str::from_utf8(digest).ok()?.parse().ok()?;
+    (MessageDigest::of(content) == expected).then(|| ciborium::from_reader(content).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boot() -> BootId {
+        BootId::from_bytes([1; 16])
+    }
+
+    #[test]
+    fn a_state_is_read_as_it_was_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::new(folder.path());
+        let mut state = file.open(boot()).unwrap();
+        assert_eq!(state.standing, Standing::Known);
+        state.reports = 7;
+        file.save(&state).unwrap();
+        assert_eq!(file.open(boot()).unwrap(), state);
+    }
+
+    #[test]
+    fn every_damage_is_noticed_and_the_damaged_file_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::new(folder.path());
+        let state = file.open(boot()).unwrap();
+        let good = fs::read(&file.file).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            assert_ne!(decode(&bad).as_ref(), Some(&state), "a flipped bit at {at}");
+            assert!(decode(&good[..at]).is_none(), "cut off at {at}");
+        }
+        fs::write(&file.file, &good[..good.len() / 2]).unwrap();
+        let fresh = file.open(boot()).unwrap();
+        assert_eq!(fresh.standing, Standing::Lost);
+        assert_ne!(fresh.incarnation, state.incarnation);
+        assert!(folder.path().join("state.damaged").exists());
+    }
+
+    #[test]
+    fn a_state_that_is_gone_is_not_taken_for_a_first_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::new(folder.path());
+        file.open(boot()).unwrap();
+        fs::remove_file(&file.file).unwrap();
+        assert_eq!(file.open(boot()).unwrap().standing, Standing::Lost);
+    }
+}

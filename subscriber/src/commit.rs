@@ -1,0 +1,53 @@
+//! The process that makes a system the profile's and the boot's.
+//!
+//! It outlives the subscriber, which may be stopped at any time: a boot loader's installer that is
+//! cut off in the middle leaves neither the old nor the new system.
+
+use std::{path::PathBuf, time::Duration};
+
+use rustix::process::setsid;
+
+use crate::adapters::{
+    activation::SWITCH_PROGRAM,
+    command,
+    record::{Outcome, Records},
+};
+
+/// How long setting the profile may take.
+const SET_LIMIT: Duration = Duration::from_secs(60);
+/// How long the boot loader's installer may take: writing to a slow disk takes minutes.
+const BOOT_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// What to commit.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The profile's state folder.
+    #[arg(long)]
+    folder: PathBuf,
+    /// The attempt's number.
+    #[arg(long)]
+    attempt: u64,
+}
+
+/// Commits, and writes down how that went.
+///
+/// # Errors
+/// When the record can't be read or the result can't be written.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let _ = setsid();
+    let records = Records::new(&args.folder);
+    let record = records.read(args.attempt)?;
+    let mut set = command::program("nix-env");
+    set.arg("--profile").arg(&record.profile).arg("--set").arg(record.target.as_path());
+    let mut boot = command::program(record.target.as_path().join(SWITCH_PROGRAM));
+    boot.arg("boot");
+    let mut problems = Vec::new();
+    for (command, limit) in [(&mut set, SET_LIMIT), (&mut boot, BOOT_LIMIT)] {
+        if let Err(error) = command::output_within(command, limit).await {
+            problems.push(error.to_string());
+            break;
+        }
+    }
+    records.write_committed(args.attempt, &Outcome { problems })?;
+    Ok(())
+}

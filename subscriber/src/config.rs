@@ -1,0 +1,253 @@
+//! The subscriber's configuration file.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use herald_client::BrokerUrl;
+use herald_proto::{
+    host::{FleetId, HostId, ProfileName, System},
+    store_path::is_store_dir,
+    trust::{BadTrust, Trust},
+};
+
+/// What the host is, where things are, and how activations are run.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// The host's name in the fleet.
+    pub host: HostId,
+    /// The host's system type.
+    #[serde(default = "own_system")]
+    pub system: System,
+    /// Where the broker is.
+    pub broker: BrokerUrl,
+    /// The trust file.
+    pub trust: PathBuf,
+    /// Where the host keeps its state and its key.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+    /// The folder of the Nix store.
+    #[serde(default = "default_store_dir")]
+    pub store_dir: String,
+    /// What runs activations, so that they outlive the subscriber.
+    #[serde(default)]
+    pub runner: Runner,
+    /// The profiles that releases may name.
+    #[serde(default = "default_profiles")]
+    pub profiles: BTreeMap<ProfileName, Profile>,
+}
+
+/// What runs activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Runner {
+    /// Transient units of systemd.
+    #[default]
+    Systemd,
+    /// Processes in sessions of their own, for machines without systemd.
+    Direct,
+}
+
+/// Where a profile is, and which links say what runs.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// The Nix profile.
+    pub profile: PathBuf,
+    /// The link to what runs.
+    pub current: PathBuf,
+    /// The link to what was booted.
+    pub booted: PathBuf,
+    /// The link to what the next boot takes, where there is one.
+    pub boot_default: Option<PathBuf>,
+}
+
+/// A configuration that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadConfig {
+    /// A file can't be read.
+    #[error("cannot read {}: check that it exists and that this user may read it", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The configuration is not well-formed, or has settings that are not known.
+    #[error("cannot use {}", path.display())]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// The trust file can't be used.
+    #[error("cannot use {}", path.display())]
+    Trust {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<BadTrust>,
+    },
+    /// The trust file is another fleet's.
+    #[error("{} is for the fleet {found}, but {} says fleet = {own:?}", trust.display(), path.display(), own = own.as_str())]
+    OtherFleet {
+        /// The configuration file.
+        path: PathBuf,
+        /// The trust file.
+        trust: PathBuf,
+        /// The trust file's fleet.
+        found: FleetId,
+        /// The configuration's fleet.
+        own: FleetId,
+    },
+    /// A path that must be absolute is not.
+    #[error("{}: {setting} = {value:?} must be an absolute path", path.display())]
+    NotAbsolute {
+        /// Which file.
+        path: PathBuf,
+        /// Which setting.
+        setting: &'static str,
+        /// What it says.
+        value: PathBuf,
+    },
+    /// There is nothing to follow orders for.
+    #[error("{}: there must be at least one [profiles.<name>]", path.display())]
+    NoProfiles {
+        /// Which file.
+        path: PathBuf,
+    },
+}
+
+impl Config {
+    /// Reads the configuration, and the trust file that it names.
+    ///
+    /// # Errors
+    /// When either can't be used; the message names the file and the place.
+    pub fn load(path: &Path) -> Result<(Self, Trust), BadConfig> {
+        let config: Self = toml::from_str(&read(path)?).map_err(|source| BadConfig::Syntax {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        config.check(path)?;
+        let trust = Trust::from_toml(&read(&config.trust)?).map_err(|source| BadConfig::Trust {
+            path: config.trust.clone(),
+            source: Box::new(source),
+        })?;
+        if *trust.fleet() != config.fleet {
+            return Err(BadConfig::OtherFleet {
+                path: path.to_owned(),
+                trust: config.trust,
+                found: trust.fleet().clone(),
+                own: config.fleet,
+            });
+        }
+        Ok((config, trust))
+    }
+
+    fn check(&self, path: &Path) -> Result<(), BadConfig> {
+        let store_dir = PathBuf::from(&self.store_dir);
+        let absolute = |setting, value: &Path, fine: bool| {
+            let value = value.to_owned();
+            let path = path.to_owned();
+            if fine { Ok(()) } else { Err(BadConfig::NotAbsolute { path, setting, value }) }
+        };
+        absolute("store_dir", &store_dir, is_store_dir(&self.store_dir))?;
+        absolute("state_dir", &self.state_dir, self.state_dir.is_absolute())?;
+        for profile in self.profiles.values() {
+            absolute("profile", &profile.profile, profile.profile.is_absolute())?;
+            absolute("current", &profile.current, profile.current.is_absolute())?;
+            absolute("booted", &profile.booted, profile.booted.is_absolute())?;
+        }
+        if self.profiles.is_empty() {
+            return Err(BadConfig::NoProfiles { path: path.to_owned() });
+        }
+        Ok(())
+    }
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            profile: "/nix/var/nix/profiles/system".into(),
+            current: "/run/current-system".into(),
+            booted: "/run/booted-system".into(),
+            boot_default: None,
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, BadConfig> {
+    fs::read_to_string(path)
+        .map_err(|source| BadConfig::Unreadable { path: path.to_owned(), source })
+}
+
+fn own_system() -> System {
+    System::of(std::env::consts::ARCH, std::env::consts::OS)
+        .expect("Rust's names of architectures and systems have the letters of Nix's")
+}
+
+fn default_state_dir() -> PathBuf {
+    "/var/lib/herald".into()
+}
+
+fn default_store_dir() -> String {
+    "/nix/store".into()
+}
+
+fn default_profiles() -> BTreeMap<ProfileName, Profile> {
+    BTreeMap::from([(ProfileName::system(), Profile::default())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, trust: &str) -> Result<(Config, Trust), BadConfig> {
+        let folder = tempfile::tempdir().unwrap();
+        let trust_file = folder.path().join("trust.toml");
+        fs::write(&trust_file, trust).unwrap();
+        let file = folder.path().join("subscriber.toml");
+        fs::write(&file, format!("{text}\ntrust = {trust_file:?}\n")).unwrap();
+        Config::load(&file)
+    }
+
+    const MINIMAL: &str = "fleet = \"home\"\nhost = \"alpha\"\nbroker = \"mqtt://127.0.0.1\"";
+
+    fn trust(fleet: &str) -> String {
+        let key = "k:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+        format!("fleet = {fleet:?}\n[release]\nthreshold = 1\nkeys = [{key:?}]\n")
+    }
+
+    #[test]
+    fn three_settings_and_a_trust_file_are_enough() {
+        let (config, _) = load(MINIMAL, &trust("home")).unwrap();
+        assert_eq!(config.runner, Runner::Systemd);
+        assert_eq!(config.store_dir, "/nix/store");
+        assert_eq!(config.profiles.len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_file() {
+        let home = trust("home");
+        let cases = [
+            (format!("{MINIMAL}\nrunnner = \"direct\""), home.clone(), "runnner"),
+            (format!("{MINIMAL}\nstate_dir = \"var\""), home.clone(), "state_dir"),
+            (format!("{MINIMAL}\nstore_dir = \"/nix/../store\""), home.clone(), "store_dir"),
+            (format!("{MINIMAL}\nprofiles = {{}}"), home.clone(), "profiles"),
+            (MINIMAL.replace("alpha", "al.pha"), home, "host name"),
+            (MINIMAL.into(), trust("work"), "fleet work"),
+            (MINIMAL.into(), trust("home").replace("= 1", "= 2"), "threshold"),
+        ];
+        for (text, trust, expected) in cases {
+            let error = anyhow::Error::from(load(&text, &trust).unwrap_err());
+            let error = format!("{error:#}");
+            assert!(error.contains(expected) && error.contains(".toml"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The daemon: one connection, and a driver for each profile.
+
+use std::{rc::Rc, time::Duration};
+
+use anyhow::Context as _;
+use herald_core::Capabilities;
+use herald_proto::{host::ProfileName, order::Addressee, trust::Trust};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::LocalSet,
+};
+
+use crate::{
+    adapters::{
+        activation::Activator, health::Checks, nix::Nix, record::Records, state_store::StateFile,
+        systems::Systems,
+    },
+    clock::Clock,
+    config::{Config, Profile, Runner},
+    driver::{Driver, Permits},
+    identity::{self, Sessions},
+    link::{Link, Speaker},
+    ports::Ports,
+};
+
+/// How long a stop waits for the last messages to be delivered.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Follows orders until it is told to stop.
+///
+/// # Errors
+/// When the key or a state can't be used; nothing was done then.
+pub async fn run(config: Config, trust: Trust) -> anyhow::Result<()> {
+    LocalSet::new().run_until(follow_orders(config, trust)).await
+}
+
+async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
+    let clock = Clock::open().context("cannot find out which boot this is: is /proc mounted?")?;
+    let boot = clock.now().boot;
+    let _taken = identity::take_state(&config.state_dir)?;
+    let key = identity::host_key(&config.state_dir, &config.host)?;
+    let sessions = Sessions::open(&config.state_dir)?;
+    tracing::info!(host = %config.host, fleet = %config.fleet, key = %key.public(), "starting");
+
+    let mut states = Vec::new();
+    for (name, profile) in &config.profiles {
+        let folder = config.state_dir.join(name.as_str());
+        identity::make_folder(&folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let memory = StateFile::new(&folder);
+        let state = memory.open(boot)?;
+        states.push((name.clone(), profile.clone(), folder, memory, state));
+    }
+
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed)?;
+    let speaker = Speaker::new(&config, key, boot, trust.digest());
+    let (link, inbox) = Link::start(&config, speaker, sessions, u64::from_le_bytes(seed));
+    let (trust, permits) = (Rc::new(trust), Rc::new(Permits::default()));
+    for (name, profile, folder, memory, state) in states {
+        let orders = link.orders(&name);
+        let records = Records::new(&folder);
+        let nix = Nix::new(&config.store_dir, folder.join("roots"))
+            .with_context(|| format!("cannot make the folder of roots in {}", folder.display()))?;
+        let ports = Ports {
+            clock: Box::new(move || clock.now()),
+            memory: Box::new(memory),
+            machine: Box::new(systems(&profile, config.runner, &link)),
+            closures: Box::new(nix),
+            activation: Box::new(Activator::new(&name, &profile, config.runner, records)),
+            health: Box::new(Checks { runner: config.runner }),
+            voice: Box::new(link.voice(&name)),
+        };
+        let (reader, host) = (reader(&config, &name), capabilities(&config));
+        let driver =
+            Driver::new(ports, Rc::clone(&trust), reader, host, Rc::clone(&permits), state);
+        tokio::task::spawn_local(driver.run(orders));
+    }
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // The state is read: that is what others may wait for. A connection may take its time.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+
+    tokio::select! {
+        () = link.listen(inbox) => anyhow::bail!("the MQTT client ended"),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    link.stop(FAREWELL).await;
+    Ok(())
+}
+
+fn systems(profile: &Profile, runner: Runner, link: &Link) -> Systems {
+    Systems { profile: profile.clone(), runner, connected: link.connected() }
+}
+
+fn reader(config: &Config, profile: &ProfileName) -> Addressee {
+    Addressee { host: config.host.clone(), profile: profile.clone(), system: config.system.clone() }
+}
+
+fn capabilities(config: &Config) -> Capabilities {
+    Capabilities { store_dir: config.store_dir.clone(), units: config.runner == Runner::Systemd }
+}

@@ -1,0 +1,18 @@
+//! The daemon on each host: one loop that drives the pure core of `herald-core`, and the ports
+//! between that loop and the machine.
+//!
+//! `driver` is the loop and knows only `ports`; `adapters` are their real sides. `runner`,
+//! `commit` and `roll_back` are processes of their own, which outlive the daemon.
+
+pub mod adapters;
+pub mod clock;
+pub mod commit;
+pub mod config;
+pub mod daemon;
+pub mod driver;
+pub mod durable;
+pub mod identity;
+pub mod link;
+pub mod ports;
+pub mod roll_back;
+pub mod runner;

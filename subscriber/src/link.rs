@@ -1,0 +1,290 @@
+//! The host's connection to its fleet: orders in, reports and presence out.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use herald_client::{
+    Backoff, Client, ConnectionLost, Event, Greeter, Greeting, Inbox, KEEP_ALIVE, Message,
+    SessionKind, Settings,
+};
+use herald_core::{ReportBody, Seen, State};
+use herald_proto::{
+    WIRE_VERSION,
+    host::{FleetId, HostId, ProfileName},
+    id::{BootId, Incarnation, TrustDigest},
+    key::SecretKey,
+    presence::{Liveness, Presence},
+    report::{PhaseName, Report, Systems},
+    signing::sign_as_host,
+    text::Prose,
+    topic::{Filter, Subject, Topic},
+};
+use tokio::sync::watch;
+
+use crate::{
+    clock,
+    config::Config,
+    identity::Sessions,
+    ports::{Pending, Voice},
+};
+
+/// How long the client waits before it tries again to connect, at first and at the most.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(60) };
+
+/// How many failed units a report names, so that it stays a message that can be sent.
+const NAMED_UNITS: usize = 32;
+
+/// What reports and presences of this host have in common.
+pub struct Speaker {
+    fleet: FleetId,
+    host: HostId,
+    key: SecretKey,
+    boot: BootId,
+    trust: TrustDigest,
+    agent: Prose,
+}
+
+impl Speaker {
+    /// Makes the speaker of a host.
+    pub fn new(config: &Config, key: SecretKey, boot: BootId, trust: TrustDigest) -> Self {
+        let agent = Prose::lossy(env!("CARGO_PKG_VERSION"));
+        Self { fleet: config.fleet.clone(), host: config.host.clone(), key, boot, trust, agent }
+    }
+
+    fn topic(&self, subject: Subject) -> Topic {
+        Topic::new(self.fleet.clone(), subject)
+    }
+
+    fn presence(&self, session: u64, incarnation: Incarnation, liveness: Liveness) -> Message {
+        let presence = Presence {
+            version: WIRE_VERSION,
+            host: self.host.clone(),
+            session,
+            liveness,
+            incarnation,
+            boot: self.boot,
+            time: clock::wall(),
+            agent: self.agent.clone(),
+        };
+        let payload = sign_as_host(&presence, &self.fleet, &self.key);
+        Message::new(self.topic(Subject::Presence(self.host.clone())), payload)
+    }
+}
+
+/// The latest message on each retained topic of this host. The host owns what is said there: it
+/// says it again on every connection, as the broker may have lost it.
+type Owned = Arc<Mutex<BTreeMap<String, Message>>>;
+
+/// Says on each connection that the host is there, and leaves word for when it is gone.
+struct Births {
+    speaker: Arc<Speaker>,
+    sessions: Sessions,
+    owned: Owned,
+    farewell: watch::Sender<Option<Message>>,
+}
+
+impl Greeter for Births {
+    fn greet(&mut self) -> Greeting {
+        let (session, incarnation) = (self.sessions.begin(), self.sessions.incarnation());
+        let death = self.speaker.presence(session, incarnation, Liveness::Offline);
+        let birth = self.speaker.presence(session, incarnation, Liveness::Online);
+        self.farewell.send_replace(Some(death.clone()));
+        let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+        let birth = std::iter::once(birth).chain(owned.values().cloned()).collect();
+        Greeting { will: Some(death), birth }
+    }
+}
+
+/// The connection, shared by the host's profiles.
+pub struct Link {
+    client: Client,
+    speaker: Arc<Speaker>,
+    owned: Owned,
+    connected: Rc<Cell<bool>>,
+    connections: watch::Sender<u64>,
+    farewell: watch::Receiver<Option<Message>>,
+    orders: RefCell<BTreeMap<ProfileName, watch::Sender<Vec<u8>>>>,
+}
+
+impl Link {
+    /// Begins to connect.
+    pub fn start(
+        config: &Config,
+        speaker: Speaker,
+        sessions: Sessions,
+        seed: u64,
+    ) -> (Rc<Self>, Inbox) {
+        let speaker = Arc::new(speaker);
+        let settings = Settings {
+            broker: config.broker.clone(),
+            client_id: format!("herald-{}-{}", config.fleet, config.host),
+            session: SessionKind::Clean,
+            keep_alive: KEEP_ALIVE,
+            backoff: BACKOFF,
+            window: NonZeroUsize::MIN,
+        };
+        let desired = |profile: &ProfileName| {
+            let subject = Subject::Desired(config.host.clone(), profile.clone());
+            Filter::Exactly(speaker.topic(subject))
+        };
+        let filters = config.profiles.keys().map(desired).collect();
+        let (farewell_sender, farewell) = watch::channel(None);
+        let owned = Owned::default();
+        let births = Births {
+            speaker: Arc::clone(&speaker),
+            sessions,
+            owned: Arc::clone(&owned),
+            farewell: farewell_sender,
+        };
+        let (client, inbox) = herald_client::start(settings, filters, Box::new(births), seed);
+        let link = Self {
+            client,
+            speaker,
+            owned,
+            connected: Rc::new(Cell::new(false)),
+            connections: watch::Sender::new(0),
+            farewell,
+            orders: RefCell::default(),
+        };
+        (Rc::new(link), inbox)
+    }
+
+    /// Tells whether the broker is connected, now and later.
+    pub fn connected(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.connected)
+    }
+
+    /// Gives the latest message on a profile's order topic. One that nobody has looked at yet
+    /// gives way to a newer one: the topic is retained, and only its latest message counts.
+    pub fn orders(&self, profile: &ProfileName) -> watch::Receiver<Vec<u8>> {
+        let sender = watch::Sender::new(Vec::new());
+        let receiver = sender.subscribe();
+        self.orders.borrow_mut().insert(profile.clone(), sender);
+        receiver
+    }
+
+    /// Gives the voice of a profile.
+    pub fn voice(self: &Rc<Self>, profile: &ProfileName) -> ProfileVoice {
+        ProfileVoice { link: Rc::clone(self), profile: profile.clone() }
+    }
+
+    /// Takes what the client says, for as long as it lives.
+    pub async fn listen(&self, mut inbox: Inbox) {
+        while let Some(event) = inbox.next().await {
+            match event {
+                Event::Connected { connection } => {
+                    tracing::info!(connection, "connected to the broker");
+                    self.connected.set(true);
+                    self.connections.send_replace(connection);
+                }
+                Event::Disconnected { connection, reason } => {
+                    let wanted = matches!(reason, ConnectionLost::Reconnecting);
+                    if self.connected.replace(false) && !wanted {
+                        tracing::warn!(connection, reason = %chain(&reason), "lost the broker");
+                    } else {
+                        tracing::debug!(connection, reason = %chain(&reason), "no connection");
+                    }
+                }
+                Event::Message { topic, payload, .. } => self.pass_on(&topic, payload),
+            }
+        }
+    }
+
+    fn pass_on(&self, topic: &Topic, payload: Vec<u8>) {
+        // Clearing a retained order means nothing: it is no message, and it is never a cancel.
+        if payload.is_empty() || topic.fleet != self.speaker.fleet {
+            return;
+        }
+        let Subject::Desired(host, profile) = &topic.subject else { return };
+        if *host != self.speaker.host {
+            return;
+        }
+        if let Some(orders) = self.orders.borrow().get(profile) {
+            orders.send_replace(payload);
+        }
+    }
+
+    /// Says goodbye and closes the connection.
+    pub async fn stop(&self, within: Duration) {
+        let farewell: Vec<Message> = self.farewell.borrow().clone().into_iter().collect();
+        self.client.clone().stop(farewell, within).await;
+    }
+}
+
+/// Gives an error with all of its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// What one profile says.
+pub struct ProfileVoice {
+    link: Rc<Link>,
+    profile: ProfileName,
+}
+
+impl Voice for ProfileVoice {
+    fn report(&self, state: &State, body: ReportBody, seen: &Seen) {
+        let Speaker { fleet, host, key, boot, trust, agent } = &*self.link.speaker;
+        let phase = body.phase;
+        let report = Report {
+            version: WIRE_VERSION,
+            host: host.clone(),
+            profile: self.profile.clone(),
+            incarnation: state.incarnation,
+            number: body.number,
+            time: clock::wall(),
+            boot: *boot,
+            agent: agent.clone(),
+            trust: *trust,
+            phase,
+            code: body.code,
+            detail: body.detail,
+            order: body.order,
+            refusal: body.refusal,
+            progress: body.progress,
+            systems: Systems {
+                running: seen.running.clone(),
+                booted: seen.booted.clone(),
+                boot_default: seen.boot_default.clone(),
+                profile: seen.profile.clone(),
+                previous: state.previous(seen.running.as_ref()).cloned(),
+            },
+            failed_units: seen.failed_units.iter().take(NAMED_UNITS).cloned().collect(),
+        };
+        let payload = sign_as_host(&report, fleet, key);
+        let (host, profile) = (host.clone(), self.profile.clone());
+        let mut subjects =
+            vec![Subject::Status(host.clone(), profile.clone()), Subject::Event(host.clone())];
+        if matches!(phase, PhaseName::RolledBack | PhaseName::Degraded) {
+            subjects.push(Subject::Rollback(host, profile));
+        }
+        for subject in subjects {
+            // Nobody waits for the delivery: the client keeps the message until it is acknowledged.
+            let message = Message::new(self.link.speaker.topic(subject), payload.clone());
+            if message.topic.is_retained() {
+                let mut owned = self.link.owned.lock().unwrap_or_else(PoisonError::into_inner);
+                owned.insert(message.topic.to_string(), message.clone());
+            }
+            drop(self.link.client.publish(message));
+        }
+    }
+
+    fn prove_link(&self) -> Pending<'_, ()> {
+        Box::pin(async {
+            let mut connections = self.link.connections.subscribe();
+            connections.mark_unchanged();
+            self.link.client.reconnect();
+            if connections.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+}

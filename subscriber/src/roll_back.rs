@@ -1,0 +1,199 @@
+//! The process that brings the previous system back: at once, or as the dead-man when its time
+//! comes.
+//!
+//! It reads the armed record and nothing else: no state, no configuration, no Nix. It tells what
+//! it did, but what counts is what is seen afterwards.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use herald_core::{Claim, Monotonic, WAY_BACK_LIMIT};
+use herald_proto::store_path::StorePath;
+use rustix::process::setsid;
+use tokio::time::sleep;
+
+use crate::{
+    adapters::{
+        activation::SWITCH_PROGRAM,
+        command,
+        launcher::{Launcher, Role},
+        record::{ArmedRecord, NotClaimed, Outcome, Records},
+        systems::store_path_at,
+    },
+    clock, durable,
+};
+
+/// How often the dead-man looks whether it is still needed.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often a result that can't be stored is stored again, and for how long.
+const RESULT_AGAIN: Duration = Duration::from_secs(1);
+const RESULT_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// How long after its time the dead-man waits for a commit that has begun.
+const COMMIT_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// What to roll back, and when.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The profile's state folder.
+    #[arg(long)]
+    folder: PathBuf,
+    /// The attempt's number.
+    #[arg(long)]
+    attempt: u64,
+    /// Wait until the record's time, and do it only if nobody has claimed the record.
+    #[arg(long)]
+    when_due: bool,
+}
+
+/// Rolls back, if it is this process that has to.
+///
+/// # Errors
+/// When the record can't be read or claimed, or the result can't be written.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let _ = setsid();
+    let records = Records::new(&args.folder);
+    if args.when_due && records.holder(args.attempt) == Claim::None {
+        return Ok(());
+    }
+    let record = records.read(args.attempt)?;
+    if args.when_due && !wait_until_due(&records, &record).await {
+        return Ok(());
+    }
+    undo_once(&record, &records).await?;
+    Ok(())
+}
+
+/// Rolls back, unless that was done already, and writes down how it went.
+///
+/// # Errors
+/// When the lock can't be taken.
+pub async fn undo_once(record: &ArmedRecord, records: &Records) -> io::Result<()> {
+    // One roll back at a time: a second one waits for the first, and then finds its result. Where
+    // the disk does not let a lock be made, going back matters more.
+    let _lock = match File::create(records.file("undoing", record.attempt)) {
+        Ok(lock) => {
+            let locked = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
+            Some(locked.await.map_err(io::Error::other)??)
+        }
+        Err(error) => {
+            tracing::error!(attempt = record.attempt, %error, "rolling back without a lock");
+            None
+        }
+    };
+    if records.undone(record.attempt).is_some() {
+        return Ok(());
+    }
+    let problems = undo(record, records).await;
+    for problem in &problems {
+        tracing::error!(attempt = record.attempt, problem, "while rolling back");
+    }
+    let outcome = Outcome { problems };
+    let mut waited = Duration::ZERO;
+    // Ended with an error, this process would be started again, and roll back again.
+    while let Err(error) = records.write_undone(record.attempt, &outcome) {
+        tracing::error!(%error, "cannot write down the end of the roll back: make room on the disk");
+        if waited >= RESULT_LIMIT {
+            break;
+        }
+        sleep(RESULT_AGAIN).await;
+        waited += RESULT_AGAIN;
+    }
+    Ok(())
+}
+
+/// Waits for the record's time. Gives false where there is nothing to do any more.
+async fn wait_until_due(records: &Records, record: &ArmedRecord) -> bool {
+    let attempt = record.attempt;
+    let due = Monotonic::from_millis(record.dead_man_at);
+    loop {
+        let now = clock::monotonic();
+        match records.holder(attempt) {
+            Claim::Armed if now >= due => match records.claim_for_dead_man(attempt) {
+                Ok(()) => return true,
+                Err(NotClaimed::Lost { .. }) => continue,
+                // A disk that went read-only must not keep the unconfirmed system running.
+                Err(error) => {
+                    tracing::error!(attempt, %error, "rolling back without a claim");
+                    return true;
+                }
+            },
+            Claim::Armed => {}
+            Claim::Commit if now < due.plus(COMMIT_LIMIT) => {}
+            // Whoever claimed it may have ended before it was done: the subscriber, or this
+            // process before it was started again.
+            Claim::Rollback if records.undone(attempt).is_none() => {
+                if now >= due {
+                    return true;
+                }
+            }
+            Claim::Commit | Claim::Rollback | Claim::None => return false,
+        }
+        sleep(LOOK.min(due.since(now)).max(Duration::from_millis(20))).await;
+    }
+}
+
+/// Undoes what the attempt did; each step is tried whatever came of the one before.
+async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut note = |what: &str, outcome: Result<(), String>| {
+        if let Err(error) = outcome {
+            problems.push(format!("{what}: {error}"));
+        }
+    };
+    let launcher = Launcher::new(record.runner, record.profile_name.clone(), records.folder());
+    for role in [Role::Activate, Role::Commit] {
+        let stopped = launcher.stop(role, record.attempt).await;
+        note("stopping what is under way", stopped.map_err(|error| error.to_string()));
+    }
+
+    let runs = store_path_at(&record.current);
+    if runs.as_ref().is_some_and(|path| *path != record.target && *path != record.previous) {
+        note("looking", Err("another system was activated meanwhile; nothing was touched".into()));
+        return problems;
+    }
+    // An order's limits are about the new system: they must not cut off the way to the old one.
+    let limit = record.activate_limit().max(WAY_BACK_LIMIT);
+    let committed = fs::read_link(&record.profile).ok() != record.profile_link;
+    if record.activates {
+        let switched = switch(&record.previous, "test", limit).await;
+        note("activating the previous system", switched);
+    }
+    if committed {
+        // Where the boot loader can't be read: what the profile said is what it was told last.
+        let generation =
+            || store_path_at(&record.profile.parent()?.join(record.profile_link.as_ref()?));
+        let default = record.boot_default.clone().or_else(generation);
+        let default = default.unwrap_or_else(|| record.previous.clone());
+        let switched = switch(&default, "boot", limit).await;
+        note("restoring the boot default", switched);
+    }
+    // Last, as the profile says whether there was a commit: a roll back that is cut off before this
+    // restores the boot default when it is done again.
+    note("restoring the profile", restore_profile(record).map_err(|error| error.to_string()));
+    problems
+}
+
+async fn switch(toplevel: &StorePath, verb: &str, limit: Duration) -> Result<(), String> {
+    let mut program = command::program(toplevel.as_path().join(SWITCH_PROGRAM));
+    // The check asks whether this is a NixOS machine; it must not keep the way back shut.
+    program.arg(verb).env("NIXOS_NO_CHECK", "1");
+    let outcome = command::output_within(&mut program, limit).await;
+    outcome.map(drop).map_err(|error| error.to_string())
+}
+
+/// Points the profile at the generation of before, by replacing the link.
+fn restore_profile(record: &ArmedRecord) -> io::Result<()> {
+    let now = fs::read_link(&record.profile).ok();
+    let (false, Some(before)) = (now == record.profile_link, &record.profile_link) else {
+        return Ok(());
+    };
+    let temporary: &Path = &record.profile.with_extension("herald-new");
+    let _ = fs::remove_file(temporary);
+    symlink(before, temporary)?;
+    durable::rename(temporary, &record.profile)
+}

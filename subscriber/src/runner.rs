@@ -1,0 +1,127 @@
+//! The process that runs a switch program, outlives the subscriber, and leaves a result.
+
+use std::{ffi::OsString, fs::OpenOptions, io, path::PathBuf, process::Stdio, time::Duration};
+
+use herald_core::{ActivationEnd, Claim, Monotonic};
+use herald_proto::text::Prose;
+use rustix::process::{Signal, getpid, kill_process_group, setsid};
+
+use crate::{
+    adapters::{command, record::Records},
+    clock,
+};
+
+/// How long the journal may take to give what the program printed: the result must not wait.
+const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
+
+/// What to run, and until when.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The profile's state folder.
+    #[arg(long)]
+    folder: PathBuf,
+    /// The attempt's number.
+    #[arg(long)]
+    attempt: u64,
+    /// When to end it, in milliseconds of CLOCK_MONOTONIC.
+    #[arg(long)]
+    until: u64,
+    /// Start it only while nobody has claimed the armed record.
+    #[arg(long)]
+    if_armed: bool,
+    /// Where what it prints goes, if not where this process's output goes.
+    #[arg(long)]
+    log: Option<PathBuf>,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    program: Vec<OsString>,
+}
+
+/// Runs the program, and writes down how it ended; where that was done already, does nothing.
+///
+/// # Errors
+/// When the result can't be written. Then there is none, which counts as interrupted.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    // In a session of its own, a signal to the subscriber's group does not reach the activation;
+    // the leader of one already, as under systemd, needs none.
+    let _ = setsid();
+    let records = Records::new(&args.folder);
+    if records.result(args.attempt).is_some() {
+        return Ok(());
+    }
+    let end = match not_any_more(&args, &records).map_or_else(|| start(&args), Err) {
+        Ok(mut child) => {
+            let limit = Monotonic::from_millis(args.until).since(clock::monotonic());
+            match tokio::time::timeout(limit, child.wait()).await {
+                Ok(Ok(status)) => ended(status, &args).await,
+                Ok(Err(error)) => unknown(&error),
+                Err(_) => {
+                    let output = printed(&args).await;
+                    let end = ActivationEnd::Killed { limit_reached: true, output };
+                    records.write_result(args.attempt, &end)?;
+                    // This ends this process too, with all that the switch program started.
+                    kill_process_group(getpid(), Signal::KILL)?;
+                    return Ok(());
+                }
+            }
+        }
+        Err(error) => unknown(&error),
+    };
+    records.write_result(args.attempt, &end)?;
+    Ok(())
+}
+
+/// Says why the program must not start: its time is over, or somebody is going back already.
+fn not_any_more(args: &Args, records: &Records) -> Option<io::Error> {
+    if clock::monotonic() >= Monotonic::from_millis(args.until) {
+        return Some(io::Error::other("its time was over before it could start"));
+    }
+    let holder = records.holder(args.attempt);
+    let problem = || io::Error::other(format!("it is not armed any more, but held by {holder:?}"));
+    (args.if_armed && holder != Claim::Armed).then(problem)
+}
+
+fn start(args: &Args) -> io::Result<tokio::process::Child> {
+    let (program, rest) = args.program.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut command = tokio::process::Command::new(program);
+    command.args(rest).stdin(Stdio::null());
+    if let Some(log) = &args.log {
+        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        command.stdout(log.try_clone()?).stderr(log);
+    }
+    command.spawn()
+}
+
+async fn ended(status: std::process::ExitStatus, args: &Args) -> ActivationEnd {
+    let output = printed(args).await;
+    match status.code() {
+        Some(status) => ActivationEnd::Exited { status, output },
+        None => ActivationEnd::Killed { limit_reached: false, output },
+    }
+}
+
+/// Gives the end of what the program printed: from the log, or from the journal.
+async fn printed(args: &Args) -> Prose {
+    let text = match (&args.log, std::env::var("INVOCATION_ID")) {
+        (Some(log), _) => std::fs::read(log).unwrap_or_default(),
+        (None, Ok(invocation)) => {
+            let journal = tokio::time::timeout(JOURNAL_LIMIT, journal(&invocation));
+            journal.await.unwrap_or_default().into_bytes()
+        }
+        (None, Err(_)) => Vec::new(),
+    };
+    Prose::lossy(&command::tail(&text))
+}
+
+/// Reads the journal of a unit, once it has taken in what was printed last.
+async fn journal(invocation: &str) -> String {
+    let _ = command::output(command::program("journalctl").arg("--sync")).await;
+    let mut read = command::program("journalctl");
+    read.args(["--no-pager", "--output=cat", "--lines=20"]);
+    read.arg(format!("_SYSTEMD_INVOCATION_ID={invocation}"));
+    command::output(&mut read).await.unwrap_or_default()
+}
+
+fn unknown(error: &io::Error) -> ActivationEnd {
+    ActivationEnd::Unknown { reason: Prose::lossy(&error.to_string()) }
+}

@@ -1,0 +1,305 @@
+//! The program `herald-subscriber` as a service manager and an operator see it: exit codes, what
+//! it says, and that it starts and stops whatever the broker does.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test helper fails by panicking")]
+
+mod common;
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram, process::ExitStatusExt as _},
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use common::{LIMIT, Running, Scratch, wait_for, wait_until};
+use herald_proto::key::PublicKey;
+use rustix::process::Signal;
+
+const TRUSTED: &str = "k:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+
+/// A host's files: a configuration and a trust file that are right until a test changes them.
+struct Host {
+    scratch: Scratch,
+}
+
+impl Host {
+    /// Makes one whose broker is at a port of this machine.
+    fn new(port: u16) -> Self {
+        let host = Self { scratch: Scratch::new() };
+        let path = host.scratch.text();
+        let config = format!(
+            "fleet = \"home\"\nhost = \"alpha\"\nbroker = \"mqtt://127.0.0.1:{port}\"\n\
+             trust = \"{path}/trust.toml\"\nstate_dir = \"{path}/herald\"\n\
+             runner = \"direct\"\n[profiles.system]\nprofile = \"{path}/system\"\n\
+             current = \"{path}/current\"\nbooted = \"{path}/booted\"\n"
+        );
+        fs::write(host.config(), config).unwrap();
+        let trust = format!("fleet = \"home\"\n[release]\nthreshold = 1\nkeys = [\"{TRUSTED}\"]\n");
+        fs::write(host.trust(), trust).unwrap();
+        host
+    }
+
+    fn config(&self) -> PathBuf {
+        self.scratch.file("subscriber.toml")
+    }
+
+    fn trust(&self) -> PathBuf {
+        self.scratch.file("trust.toml")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.scratch.file("herald/host.key")
+    }
+
+    /// Runs a command of the program to its end.
+    fn run(&self, command: &str) -> Said {
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| self.scratch.file(name));
+        let mut run = common::subscriber();
+        run.arg(command).arg("--config").arg(self.config());
+        let status = Running::start_with(&mut run, &stdout, &stderr).wait();
+        let [stdout, stderr] = [stdout, stderr].map(|file| {
+            let text = fs::read_to_string(&file).unwrap();
+            fs::remove_file(file).unwrap();
+            text
+        });
+        Said { code: status.code(), stdout, stderr }
+    }
+
+    /// Checks that none of the commands works, and gives what each says.
+    fn refused(&self, commands: &[&str], code: i32) -> Vec<String> {
+        let refused = |command: &&str| {
+            let said = self.run(command);
+            assert_eq!(said.code, Some(code), "{command}: {said:?}");
+            assert_eq!(said.stdout, "", "{command}");
+            said.stderr
+        };
+        commands.iter().map(refused).collect()
+    }
+
+    /// Starts the daemon, and waits until it says that it is ready, as systemd does.
+    fn start(&self) -> Running {
+        let path = self.scratch.file("notify");
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut command = common::subscriber();
+        command.arg("run").arg("--config").arg(self.config());
+        command.env("NOTIFY_SOCKET", &path).env("HERALD_LOG", "debug");
+        let daemon = Running::start(&mut command, &self.scratch.file("log"));
+        let mut message = [0; 64];
+        let length = socket.recv(&mut message).expect("it gets ready");
+        assert_eq!(str::from_utf8(&message[..length]).unwrap().trim_end(), "READY=1");
+        daemon
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.scratch.file("log")).unwrap()
+    }
+
+    fn wait_for_log(&self, text: &str) {
+        wait_until(text, || self.log().contains(text));
+    }
+}
+
+/// What a command said.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// A port of this machine at which nobody listens.
+fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+const COMMANDS: [&str; 3] = ["run", "public-key", "check-config"];
+
+#[test]
+fn a_bad_configuration_ends_every_command_with_2_and_names_the_file_and_the_fault() {
+    let host = Host::new(1);
+    let good = fs::read_to_string(host.config()).unwrap();
+    for (from, to, fault) in [
+        ("runner =", "runnner =", "unknown field `runnner`"),
+        ("fleet =", "fleet", "expected"),
+        ("\"direct\"", "\"dirrect\"", "unknown variant `dirrect`"),
+        ("\"alpha\"", "\"al.pha\"", "not a valid host name"),
+        ("mqtt://", "http://", "not a broker's address"),
+        ("\nfleet = \"home\"", "", "missing field `fleet`"),
+        ("state_dir = \"/", "state_dir = \"", "must be an absolute path"),
+        ("fleet = \"home\"", "fleet = \"work\"", "is for the fleet home"),
+        ("[profiles.system]", "[profiles]\n[profiles.\"a b\"]", "not a valid"),
+    ] {
+        let text = format!("\n{good}").replacen(from, to, 1);
+        fs::write(host.config(), text).unwrap();
+        for said in host.refused(&COMMANDS, 2) {
+            assert!(said.contains(host.config().to_str().unwrap()), "{fault}: {said}");
+            assert!(said.contains(fault), "{fault}: {said}");
+            assert!(said.matches("parse error").count() <= 1, "once is enough: {said}");
+        }
+    }
+    fs::remove_file(host.config()).unwrap();
+    for said in host.refused(&COMMANDS, 2) {
+        assert!(said.contains(host.config().to_str().unwrap()), "{said}");
+        assert!(said.contains("check that it exists"), "{said}");
+    }
+    assert!(!host.scratch.file("herald").exists(), "nothing was made, no key either");
+}
+
+#[test]
+fn a_bad_trust_file_ends_every_command_with_2_and_names_the_file_and_the_fault() {
+    let host = Host::new(1);
+    let good = fs::read_to_string(host.trust()).unwrap();
+    for (from, to, fault) in [
+        ("threshold = 1", "threshold = 2", "threshold"),
+        ("threshold = 1", "threshold = 0", "threshold"),
+        ("11qYAYKx", "!!", "key"),
+        ("keys = ", "keyz = ", "keyz"),
+        ("[release]", "[release", "release"),
+    ] {
+        fs::write(host.trust(), good.replacen(from, to, 1)).unwrap();
+        for said in host.refused(&COMMANDS, 2) {
+            assert!(said.contains(host.trust().to_str().unwrap()), "{to}: {said}");
+            assert!(said.contains(fault), "{to}: {said}");
+        }
+    }
+    fs::remove_file(host.trust()).unwrap();
+    for said in host.refused(&COMMANDS, 2) {
+        assert!(said.contains(host.trust().to_str().unwrap()), "{said}");
+        assert!(said.contains("check that it exists"), "{said}");
+    }
+}
+
+#[test]
+fn a_configuration_is_checked_without_making_anything() {
+    let host = Host::new(1);
+    let said = host.run("check-config");
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
+    let expected = "host alpha of fleet home; releases need 1 of 1 keys\n";
+    assert!(said.stdout.ends_with(expected), "{said:?}");
+    assert!(!host.scratch.file("herald").exists());
+}
+
+#[test]
+fn the_public_key_is_made_once_and_printed_again_and_again() {
+    let host = Host::new(1);
+    let first = host.run("public-key");
+    assert_eq!((first.code, first.stderr.as_str()), (Some(0), ""), "{first:?}");
+    let key: PublicKey = first.stdout.trim_end().parse().expect("a public key and nothing else");
+    assert!(key.to_string().starts_with("alpha:"), "{key}");
+    let secret = fs::read(host.key()).unwrap();
+    let again = host.run("public-key");
+    assert_eq!((again.code, again.stdout), (Some(0), first.stdout));
+    assert_eq!(fs::read(host.key()).unwrap(), secret);
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(host.key()), 0o600);
+    assert_eq!(mode(host.scratch.file("herald")), 0o700);
+}
+
+#[test]
+fn a_key_that_is_missing_exposed_or_damaged_ends_with_1_and_says_what_to_do() {
+    let host = Host::new(closed_port());
+    let mut daemon = host.start();
+    daemon.kill();
+    let key = host.key().display().to_string();
+    let secret = fs::read_to_string(host.key()).unwrap();
+    let refused = |what_to_do: &str| {
+        for said in host.refused(&["run", "public-key"], 1) {
+            let last = said.lines().last().unwrap_or_default();
+            assert!(last.contains(&key), "{said}");
+            assert!(last.contains(what_to_do), "{said}");
+            assert!(!said.contains(secret.trim_end()), "the secret is not told");
+        }
+    };
+    fs::set_permissions(host.key(), fs::Permissions::from_mode(0o640)).unwrap();
+    refused("run chmod 600 on it");
+    fs::set_permissions(host.key(), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(host.key(), &secret[..secret.len() / 2]).unwrap();
+    refused("restore it, or remove it and enrol the host again");
+    fs::remove_file(host.key()).unwrap();
+    refused("restore the key, or remove");
+    assert!(!host.key().exists(), "it is not replaced");
+    assert_eq!(host.run("check-config").code, Some(0), "which needs no key");
+
+    fs::write(host.key(), secret).unwrap();
+    fs::set_permissions(host.key(), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(host.run("public-key").code, Some(0));
+}
+
+/// Stops a daemon, which must go by itself and soon: at the most the time that it gives its last
+/// words.
+fn stop(daemon: &mut Running, signal: Signal) {
+    let began = Instant::now();
+    daemon.signal(signal);
+    let status = daemon.wait();
+    assert_eq!((status.code(), status.signal()), (Some(0), None));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn a_daemon_whose_broker_refuses_gets_ready_stays_up_and_stops_quickly() {
+    let hosts = [Signal::TERM, Signal::INT].map(|signal| (Host::new(closed_port()), signal));
+    let daemons = hosts.each_ref().map(|(host, _)| host.start());
+    for ((host, signal), mut daemon) in hosts.iter().zip(daemons) {
+        host.wait_for_log("no connection");
+        assert!(daemon.is_running());
+        stop(&mut daemon, *signal);
+        assert!(host.log().contains("stopping"));
+    }
+}
+
+#[test]
+fn a_daemon_whose_broker_hangs_up_tries_again_and_again() {
+    let broker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = Host::new(broker.local_addr().unwrap().port());
+    let mut daemon = host.start();
+    broker.set_nonblocking(true).unwrap();
+    for _ in 0..3 {
+        wait_for("a connection", || broker.accept().ok());
+        assert!(daemon.is_running());
+    }
+    drop(broker);
+    stop(&mut daemon, Signal::TERM);
+}
+
+#[test]
+fn a_daemon_whose_broker_never_answers_stops_quickly() {
+    let broker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = Host::new(broker.local_addr().unwrap().port());
+    let mut daemon = host.start();
+    let (connection, _) = broker.accept().unwrap();
+    // Its first byte says that it is connected, and waits for an answer.
+    assert_eq!(connection.peek(&mut [0]).unwrap(), 1);
+    stop(&mut daemon, Signal::TERM);
+}
+
+#[test]
+fn a_daemon_that_is_connected_stops_quickly() {
+    let port = closed_port();
+    let host = Host::new(port);
+    let config = host.scratch.file("mosquitto.conf");
+    fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).unwrap();
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+    let mut command = Command::new("mosquitto");
+    let command = command.env("PATH", path).arg("-c").arg(&config);
+    let _broker = Running::start(command, &host.scratch.file("mosquitto.log"));
+    let mut daemon = host.start();
+    host.wait_for_log("connected to the broker");
+    stop(&mut daemon, Signal::TERM);
+}
+
+#[test]
+fn a_daemon_that_was_killed_gets_ready_again_with_the_same_key() {
+    let host = Host::new(closed_port());
+    host.start().kill();
+    let key = host.run("public-key").stdout;
+    let mut daemon = host.start();
+    host.wait_for_log("no connection");
+    stop(&mut daemon, Signal::TERM);
+    assert_eq!(host.log().matches(key.trim_end()).count(), 2, "it logs its public key");
+}

@@ -1,0 +1,151 @@
+"""Checks Herald's messages with other implementations of CBOR, COSE, Ed25519 and CDDL."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import cbor2
+
+import make
+import plain
+import with_pycose
+from cbor import Refused
+from content import Messages
+from schema import Schema
+from trust import Trust
+
+PROTO = Path(__file__).resolve().parents[2] / "proto"
+VECTORS = PROTO / "tests" / "vectors"
+SIGNATURE_CODES = ("bad-signature", "under-signed")
+
+
+class Checker:
+    def __init__(self):
+        self.schema = Schema(PROTO / "herald.cddl")
+        self.messages = Messages(self.schema.codes)
+        self.disagreements = 0
+
+    def agree(self, where, what, expected, found):
+        if expected != found:
+            self.disagreements += 1
+            print(f"{where}: {what}: expected {expected}, found {found}", file=sys.stderr)
+
+    def plainly(self, data, verify):
+        """Gives the outcome of a vector in the form that its file has."""
+        try:
+            match verify["as"]:
+                case "release":
+                    found = plain.verify_release(data, Trust.parse(verify["trust"]), self.messages)
+                case "order":
+                    reader = [verify[name] for name in ("host", "profile", "system")]
+                    trust = Trust.parse(verify["trust"])
+                    found = plain.verify_order(data, trust, self.messages, reader)
+                case kind:
+                    trust = Trust.pinned(verify["fleet"], verify["key"])
+                    found = plain.verify_from_host(data, kind, trust, verify["host"], self.messages)
+        except Refused as refused:
+            return {"refused": refused.code}
+        return {"ok": found}
+
+    def by_pycose(self, data, verify):
+        """Gives what pycose makes of the signatures: `ok`, or the code of the refusal."""
+        try:
+            match verify["as"]:
+                case "release":
+                    with_pycose.verify_release(data, Trust.parse(verify["trust"]))
+                case "order":
+                    signed = cbor2.loads(data)[1]
+                    with_pycose.verify_release(signed, Trust.parse(verify["trust"]))
+                case kind:
+                    trust = Trust.pinned(verify["fleet"], verify["key"])
+                    with_pycose.verify_from_host(data, kind, trust)
+        except Refused as refused:
+            return refused.code
+        return "ok"
+
+    def vector(self, path):
+        vector = json.loads(path.read_text())
+        where, verify, expect = path.stem, vector["verify"], vector["expect"]
+        data = bytes.fromhex(vector["message"])
+        self.agree(where, "cbor2 and cryptography", expect, self.plainly(data, verify))
+        code = "ok" if "ok" in expect else expect["refused"]
+        if code == "ok" or code in SIGNATURE_CODES:
+            self.agree(where, "pycose", code, self.by_pycose(data, verify))
+        if "schema" in vector:
+            found = self.schema.matches(verify["as"], data)
+            self.agree(where, "herald.cddl", vector["schema"], "matches" if found else "differs")
+
+    def made_here(self, folder):
+        """What Python makes from its seeds is what Rust's test reads."""
+        made = make.files(self.messages)
+        frozen = {path.name: path.read_bytes() for path in folder.iterdir()}
+        self.agree("python", "the files", sorted(made), sorted(frozen))
+        for name in made.keys() & frozen.keys():
+            self.agree(f"python/{name}", "the same bytes again", True, made[name] == frozen[name])
+        orders = [name for name in made if name.endswith(".order")]
+        for name in orders:
+            matches = self.schema.matches("order", made[name])
+            self.agree(f"python/{name}", "herald.cddl", True, matches)
+        return len(orders)
+
+
+def check(_):
+    checker = Checker()
+    files = sorted((VECTORS / "good").iterdir()) + sorted((VECTORS / "bad").iterdir())
+    for path in files:
+        checker.vector(path)
+    count = len(files) + checker.made_here(VECTORS / "python")
+    print(f"{count} vectors, {checker.disagreements} disagreements")
+    return bool(checker.disagreements) or not files
+
+
+def verify(args):
+    checker = Checker()
+    trust = Trust.parse(args.trust.read_text())
+    failed = False
+    for path in args.file:
+        data = path.read_bytes()
+        try:
+            order = plain.verify_order(data, trust, checker.messages)
+            with_pycose.verify_release(cbor2.loads(data)[1], trust)
+            if not checker.schema.matches("order", data):
+                raise Refused("malformed", "not as in herald.cddl")
+        except Refused as refused:
+            failed = True
+            print(f"{path}: refused: {refused}", file=sys.stderr)
+            continue
+        release, target = order["release"], order["target"]
+        names = [trust.keys[bytes.fromhex(kid)].name for kid in order["signers"]]
+        print(
+            f"{path}: release {release['id']} sequence {release['sequence']},"
+            f" {target['action']} of {target['host']}/{target['profile']}"
+            f" to {target['toplevel']}, signed by {', '.join(names)}"
+        )
+    return failed
+
+
+def write(args):
+    args.dir.mkdir(parents=True, exist_ok=True)
+    for name, data in make.files(Checker().messages).items():
+        (args.dir / name).write_bytes(data)
+    return False
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tests/interop/run", description=__doc__)
+    parser.set_defaults(run=check)
+    commands = parser.add_subparsers(title="instead of checking the frozen vectors")
+    one = commands.add_parser("verify", help="verify orders as the command line writes them")
+    one.add_argument("--trust", type=Path, required=True)
+    one.add_argument("file", type=Path, nargs="+")
+    one.set_defaults(run=verify)
+    other = commands.add_parser("make", help="write orders that are made and signed here")
+    other.add_argument("dir", type=Path)
+    other.set_defaults(run=write)
+    args = parser.parse_args()
+    return int(args.run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""Verifies with nothing but cbor2, hashlib and cryptography, by the rules of the protocol."""
+
+import hashlib
+
+import cbor2
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+import cbor
+from cbor import Refused
+from content import SEALED_ORDER, STATED
+
+WIRE_VERSION = 0
+
+
+def external_aad(kind, fleet):
+    return cbor.encode(["herald", kind, WIRE_VERSION, fleet])
+
+
+def strict(condition, why):
+    if not condition:
+        raise Refused("bad-envelope", why)
+
+
+def check_headers(protected, unprotected):
+    """Gives the key id of a signer whose headers are exactly what they may be."""
+    strict(type(protected) is bytes and unprotected == {}, "headers")
+    # What stands before the id in {1: -8, 4: id}: two pairs, alg EdDSA, kid of 32 bytes.
+    strict(len(protected) == 38 and protected.startswith(b"\xa2\x01\x27\x04\x58\x20"), "alg and kid")
+    return protected[6:]
+
+
+def check_signature(signature):
+    strict(type(signature) is bytes and len(signature) == 64, "64 bytes of signature")
+    return signature
+
+
+def array(item, length):
+    strict(isinstance(item, list) and len(item) == length, f"an array of {length}")
+    return item
+
+
+def open_sign(data, aad):
+    """Gives the payload of a COSE_Sign, and key id, signature and signed bytes of each signer."""
+    item = cbor.decode(data, tag=98)
+    strict(isinstance(item, cbor2.CBORTag), "a tag")
+    protected, unprotected, payload, signers = array(item.value, 4)
+    strict(protected == b"" and unprotected == {}, "no headers in the body")
+    strict(type(payload) is bytes, "an attached payload")
+    strict(isinstance(signers, list) and 1 <= len(signers) <= 16, "1 to 16 signatures")
+    opened = []
+    for signer in signers:
+        header, unprotected, signature = array(signer, 3)
+        kid = check_headers(header, unprotected)
+        signed = cbor.encode(["Signature", b"", header, aad, payload])
+        opened.append((kid, check_signature(signature), signed))
+    strict(len({kid for kid, *_ in opened}) == len(opened), "each signature by another key")
+    return payload, opened
+
+
+def open_sign1(data, aad):
+    """Gives the payload of a COSE_Sign1, and key id, signature and signed bytes."""
+    item = cbor.decode(data, tag=18)
+    strict(isinstance(item, cbor2.CBORTag), "a tag")
+    header, unprotected, payload, signature = array(item.value, 4)
+    kid = check_headers(header, unprotected)
+    strict(type(payload) is bytes, "an attached payload")
+    signed = cbor.encode(["Signature1", header, aad, payload])
+    return payload, [(kid, check_signature(signature), signed)]
+
+
+def holds(key, signature, signed):
+    try:
+        Ed25519PublicKey.from_public_bytes(key.public).verify(signature, signed)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def count(results, threshold):
+    """Judges pairs of a trusted key and whether its signature holds."""
+    for key, good in results:
+        if not good:
+            raise Refused("bad-signature", key.name)
+    if len(results) < threshold:
+        raise Refused("under-signed", f"{len(results)} of {threshold}")
+    return [key for key, _ in results]
+
+
+def check_signatures(opened, trust):
+    known = [(trust.keys[kid], rest) for kid, *rest in opened if kid in trust.keys]
+    return count([(key, holds(key, *rest)) for key, rest in known], trust.threshold)
+
+
+def read(payload, reader):
+    """Reads a message of this version; of another one, nothing else is looked at."""
+    item = cbor.decode(payload)
+    version = STATED(item)["version"]
+    if version != WIRE_VERSION:
+        raise Refused("wrong-version", version)
+    return reader(item)
+
+
+def verify_release(data, trust, messages):
+    payload, opened = open_sign(data, external_aad("release", trust.fleet))
+    release = read(payload, messages.release)
+    if release["fleet"] != trust.fleet:
+        raise Refused("wrong-fleet", release["fleet"])
+    signers = check_signatures(opened, trust)
+    return {"release": release, "signers": [key.id.hex() for key in signers]}
+
+
+def proves(root, size, index, leaf, path):
+    """RFC 9162 section 2.1.3.2."""
+    if index >= size:
+        return False
+    fn, sn = index, size - 1
+    node = hashlib.sha256(b"\0" + leaf).digest()
+    for sibling in path:
+        if sn == 0:
+            return False
+        if fn & 1 or fn == sn:
+            node = hashlib.sha256(b"\1" + sibling + node).digest()
+            while not fn & 1 and fn != 0:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            node = hashlib.sha256(b"\1" + node + sibling).digest()
+        fn, sn = fn >> 1, sn >> 1
+    return sn == 0 and node == root
+
+
+def verify_order(data, trust, messages, reader=None):
+    """Verifies an order; the reader, if there is one, is (host, profile, system)."""
+    sealed = SEALED_ORDER(cbor.decode(data))
+    verified = verify_release(sealed["release"], trust, messages)
+    release, leaf = verified["release"], sealed["target"]
+    root = bytes.fromhex(release["targets_root"])
+    path = [bytes.fromhex(node) for node in sealed["proof"]]
+    if not proves(root, release["targets_count"], sealed["index"], leaf, path):
+        raise Refused("not-in-release", "the proof does not lead to the root")
+    target = messages.target(cbor.decode(leaf))
+    for name, own in zip(("host", "profile", "system"), reader or ()):
+        if target[name] != own:
+            raise Refused(f"wrong-{name}", target[name])
+    digests = {"hash": leaf, "message": data}
+    return {
+        **verified,
+        "target": target,
+        **{name: hashlib.sha256(of).hexdigest() for name, of in digests.items()},
+    }
+
+
+def verify_from_host(data, kind, trust, host, messages):
+    payload, opened = open_sign1(data, external_aad(kind, trust.fleet))
+    read(payload, STATED)
+    check_signatures(opened, trust)
+    content = read(payload, getattr(messages, kind))
+    if content["host"] != host:
+        raise Refused("wrong-host", content["host"])
+    return content

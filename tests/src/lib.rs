@@ -1,0 +1,16 @@
+//! A whole fleet on one machine, for tests: a broker, an operator, and hosts with real Nix stores
+//! of their own. Everything is in one temporary folder, and gone when the fleet is dropped.
+
+#![allow(clippy::panic, reason = "what a test can't set up ends it")]
+
+mod fleet;
+mod forge;
+mod host;
+mod process;
+mod wait;
+
+pub use fleet::{Broker, Fleet, Outcome, binary};
+pub use forge::Forgery;
+pub use host::Host;
+pub use process::Process;
+pub use wait::{LIMIT, wait_for};
