@@ -57,10 +57,12 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let _ = setsid();
     let records = Records::new(&args.folder);
-    if args.when_due && records.holder(args.attempt) == Claim::None {
-        return Ok(());
-    }
-    let record = records.read(args.attempt)?;
+    let record = match records.read(args.attempt) {
+        Ok(record) => record,
+        // The dead-man of a record that was withdrawn.
+        Err(error) if args.when_due && error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     if args.when_due && !wait_until_due(&records, &record).await {
         return Ok(());
     }

@@ -76,6 +76,24 @@ pub(crate) fn processes_naming(text: &str) -> Vec<Pid> {
     ids.filter_map(Pid::from_raw).filter(names_it).collect()
 }
 
+/// Tells whether a process leads its group.
+pub(crate) fn leads_group(id: Pid) -> bool {
+    group_and_session(id).is_some_and(|(group, _)| group == id.as_raw_nonzero().get())
+}
+
+/// Tells whether a process leads its session.
+pub(crate) fn leads_session(id: Pid) -> bool {
+    group_and_session(id).is_some_and(|(_, session)| session == id.as_raw_nonzero().get())
+}
+
+/// Reads them from proc(5), as the calls of `rustix` panic where the leader is outside of this
+/// namespace, and the id therefore 0.
+fn group_and_session(id: Pid) -> Option<(i32, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", id.as_raw_nonzero())).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(2);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         let kill_what_is_left = || {

@@ -5,11 +5,10 @@ use std::{path::Path, time::Duration};
 
 use herald_core::Claim;
 use herald_subscriber::clock;
-use rustix::process::getsid;
 
 use super::roll_back::{assert_undone, start};
 use crate::common::{
-    LIMIT, Running,
+    LIMIT, Running, leads_session,
     machine::{ATTEMPT, Machine},
     wait_until,
 };
@@ -17,7 +16,7 @@ use crate::common::{
 /// Starts a dead-man, and waits until it has begun.
 fn start_dead_man(machine: &Machine) -> Running {
     let dead_man = start(machine, &["--when-due"]);
-    wait_until("a session of its own", || getsid(Some(dead_man.id())) == Ok(dead_man.id()));
+    wait_until("a session of its own", || leads_session(dead_man.id()));
     dead_man
 }
 

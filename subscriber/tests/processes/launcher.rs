@@ -21,10 +21,10 @@ use herald_subscriber::{
     clock,
     config::Runner,
 };
-use rustix::process::{Signal, getpgid, kill_process_group};
+use rustix::process::{Signal, kill_process_group};
 
 use crate::common::{
-    self, LIMIT, Running, Scratch,
+    self, LIMIT, Running, Scratch, leads_group,
     machine::{make_gate, open_gate},
     wait_until,
 };
@@ -131,7 +131,7 @@ fn of_many_starts_at_once_and_one_more_exactly_one_starts_a_process() {
     // A start returns when the program runs, so another one would be seen: each leads a session.
     let leaders = || {
         let all = scratch.processes("");
-        all.into_iter().filter(|id| getpgid(Some(*id)) == Ok(*id)).count()
+        all.into_iter().filter(|id| leads_group(*id)).count()
     };
     wait_until("the switch program to run", || scratch.file("ran").exists());
     assert_eq!(leaders(), 1);
