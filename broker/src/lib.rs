@@ -1,0 +1,4 @@
+//! Herald's broker: MQTT 3.1.1 sessions and durable retained messages around rumqttd's router.
+
+pub mod principal;
+pub mod refusal;
