@@ -1,0 +1,122 @@
+//! A file of logins, as its operator wrote it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use herald_proto::host::{FleetId, HostId};
+use herald_proto::key::PublicKey;
+use serde::Deserialize;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use toml::Spanned;
+
+use super::{Error, Part, Place};
+use crate::principal::Role;
+
+/// A login where it stands.
+pub(super) struct Listed {
+    pub(super) name: HostId,
+    pub(super) place: Place,
+    pub(super) part: Part,
+    pub(super) keys: Vec<PublicKey>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sections {
+    fleet: FleetId,
+    #[serde(default)]
+    hosts: Section,
+    #[serde(default)]
+    operators: Section,
+    #[serde(default)]
+    rollouts: Section,
+    #[serde(default)]
+    monitors: Section,
+}
+
+type Section = BTreeMap<Spanned<HostId>, Keys>;
+
+/// Reads a file that not everybody can write.
+pub(super) fn read(path: &Path) -> Result<String, Error> {
+    let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o777;
+    if mode & 0o002 != 0 {
+        return Err(Error::Writable { path: path.to_owned(), mode });
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(unreadable)?;
+    Ok(text)
+}
+
+/// Parses a file: its fleet, and its logins in the order of sections and names.
+pub(super) fn parse(path: &Path, text: &str) -> Result<(FleetId, Vec<Listed>), Error> {
+    let lines = Lines::of(text);
+    let sections: Sections = toml::from_str(text).map_err(|error| Error::Invalid {
+        path: path.to_owned(),
+        line: lines.at(error.span().map_or(0, |span| span.start)),
+        reason: error.message().to_owned(),
+    })?;
+    let mut listed = Vec::new();
+    for (section, part, logins) in [
+        ("hosts", Part::Host, sections.hosts),
+        ("operators", Part::Member(Role::Operator), sections.operators),
+        ("rollouts", Part::Member(Role::Rollout), sections.rollouts),
+        ("monitors", Part::Member(Role::Monitor), sections.monitors),
+    ] {
+        listed.extend(logins.into_iter().map(|(name, Keys(keys))| {
+            let place = Place { section, line: lines.at(name.span().start) };
+            Listed { name: name.into_inner(), place, part, keys }
+        }));
+    }
+    Ok((sections.fleet, listed))
+}
+
+/// The keys of a login: a list, be it empty.
+struct Keys(Vec<PublicKey>);
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KeysVisitor).map(Self)
+    }
+}
+
+struct KeysVisitor;
+
+impl<'de> Visitor<'de> for KeysVisitor {
+    type Value = Vec<PublicKey>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list of public keys, as in [\"web-1:BASE64\"]")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut keys = Vec::new();
+        while let Some(key) = list.next_element()? {
+            keys.push(key);
+        }
+        Ok(keys)
+    }
+
+    /// serde would repeat the text, which could be a secret key.
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<Self::Value, E> {
+        Err(E::custom("keys are a list, as in [\"web-1:BASE64\"]"))
+    }
+}
+
+/// Where the lines of a text begin.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, c)| *c == b'\n').map(|(at, _)| at).collect())
+    }
+
+    /// Gives the line, from 1, of a byte.
+    fn at(&self, byte: usize) -> usize {
+        self.0.partition_point(|end| *end < byte) + 1
+    }
+}
