@@ -9,6 +9,7 @@ use herald_proto::login::{self, BrokerName, LoginError, LoginName, looks_signed}
 use herald_proto::time::Timestamp;
 
 use crate::logins::Logins;
+use crate::packet::ConnectReturn;
 use crate::passwords::Passwords;
 use crate::principal::Principal;
 
@@ -109,16 +110,16 @@ impl AuthError {
     /// Gives the return code of the CONNACK (MQTT 3.1.1 section 3.2.2.3): 5, not authorised, for a
     /// client that shows nothing that could log in; 4, bad user name or password, for every other,
     /// so that it does not learn which of the two was wrong.
-    pub fn return_code(&self) -> u8 {
+    pub fn return_code(&self) -> ConnectReturn {
         match self {
-            Self::Nothing | Self::Certificate { .. } => 5,
+            Self::Nothing | Self::Certificate { .. } => ConnectReturn::NotAuthorized,
             Self::TwoNames { .. }
             | Self::NoUserName
             | Self::UserName { .. }
             | Self::NoPassword { .. }
             | Self::Unknown { .. }
             | Self::Password { .. }
-            | Self::Signed { .. } => 4,
+            | Self::Signed { .. } => ConnectReturn::BadLogin,
         }
     }
 }

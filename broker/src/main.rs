@@ -1,39 +1,31 @@
 //! `herald-broker`: carries Herald's signed messages between operators and hosts.
 //!
-//! Reads the configuration, starts the relay, says when clients are served, and gives every end an
-//! exit code. It knows no MQTT, and nothing that it carries is trusted for having passed here.
+//! Reads the configuration, opens the doors, tells systemd how it is, and gives every end an exit
+//! code. Nothing that it carries is trusted for having passed here.
 
-mod config;
-mod probe;
-mod relay;
+mod commands;
+mod serve;
 
-use std::io::{self, IsTerminal, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::time::Duration;
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
-use config::{Config, Loopback};
-use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
-
-/// A relay that does not answer its first CONNECT in this time is given up.
-const START_LIMIT: Duration = Duration::from_secs(10);
-
-/// File descriptors that the broker needs beside one for each connection.
-const OWN_FILES: u64 = 24;
+use herald_broker::config::{self, Config, Loopback};
+use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 const HELP: &str = "\
 Exit codes:
   0  stopped by SIGTERM or SIGINT
-  2  bad arguments or configuration
-  3  the address is in use, or cannot be listened on
-  4  the router or its listener died: start the broker again
+  2  bad arguments, configuration, logins, passwords or certificates
+  3  an address is in use, or cannot be listened on
+  4  the router died, or a thread: start the broker again
+  5  the store is damaged, in use, or failed
 
-`listening on ADDR` is printed, and systemd told, once clients are served.
+`listening on ADDR` is printed for each listener, and systemd told, once clients are served.
+SIGHUP reads logins, passwords and certificates again.
 HERALD_LOG sets what is logged to stderr (default: warn,herald=info).";
 
 /// Carries Herald's signed orders and reports between operators and hosts, over MQTT 3.1.1.
@@ -43,17 +35,30 @@ struct Args {
     /// Configuration file (TOML); a setting that it leaves out has its default
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Loopback address to listen on, instead of the configured one; port 0 picks a free port
+    /// Folder of the store, instead of the configured one
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Loopback address to listen on, instead of the configured listeners; port 0 picks a free port
     #[arg(long, value_name = "ADDR")]
     listen: Option<Loopback>,
+    /// Let everyone on this machine in without a login
+    #[arg(long, requires = "listen")]
+    anonymous: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Checks the configuration and prints all the settings in effect
+    /// Checks the configuration and all files that it names, and prints the settings in effect
     CheckConfig,
+    /// Reads a password from stdin and prints what the password file has for it
+    HashPassword {
+        /// The login: <fleet>/<name>
+        login: herald_proto::login::LoginName,
+    },
+    /// Saves what can be saved of a damaged store, while the broker is stopped
+    Repair,
 }
 
 /// Why the broker ended without being told to.
@@ -61,35 +66,27 @@ enum Command {
 enum Failure {
     #[error(transparent)]
     Config(#[from] config::Error),
+    #[error(transparent)]
+    Files(#[from] serve::Unusable),
     #[error(
         "HERALD_LOG is not a log filter: {0}; use a level or target=level, as in warn,herald=debug"
     )]
     LogFilter(#[from] ParseError),
-    #[error(
-        "cannot listen on {address}: {source}; stop what uses it (`ss -ltnp` names it), or choose \
-         another address with --listen or the key `listen`"
-    )]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Command(#[from] commands::Failed),
+    #[error(transparent)]
+    Serve(#[from] serve::Ended),
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),
-    #[error(
-        "the relay did not answer on {address} within {} s; start the broker again, with \
-         HERALD_LOG=debug to see why",
-        START_LIMIT.as_secs()
-    )]
-    NoAnswer { address: SocketAddr },
-    #[error(
-        "the relay's listener on {address} ended, its reason is in the log; start the broker again"
-    )]
-    RelayEnded { address: SocketAddr },
 }
 
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::LogFilter(_) => 2,
-            Self::Listen { .. } => 3,
-            Self::Start(_) | Self::NoAnswer { .. } | Self::RelayEnded { .. } => relay::DIED,
+            Self::Config(_) | Self::Files(_) | Self::LogFilter(_) => 2,
+            Self::Command(failed) => failed.exit_code(),
+            Self::Serve(ended) => ended.exit_code(),
+            Self::Start(_) => 4,
         }
     }
 }
@@ -105,70 +102,28 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), Failure> {
-    let mut config = Config::load(args.config.as_deref())?;
-    if let Some(listen) = args.listen {
-        config.listen = listen;
-    }
-    if let Some(Command::CheckConfig) = args.command {
-        return say(&config.to_string()).map_err(Failure::Start);
-    }
     start_logging()?;
-    allow_connections(config.max_connections);
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::Start)?
-        .block_on(serve(&config))
-}
-
-/// Runs the relay until a signal asks for its end.
-async fn serve(config: &Config) -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Start)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Start)?;
-    let address = claim(config.listen.into())?;
-    let mut ended = relay::start(address, config).map_err(Failure::Start)?;
-    let life = async {
-        tokio::select! {
-            biased;
-            _ = &mut ended => return Failure::RelayEnded { address },
-            answer = tokio::time::timeout(START_LIMIT, probe::answers(address)) => if answer.is_err() {
-                return Failure::NoAnswer { address };
-            },
+    let mut config = Config::load(args.config.as_deref())?;
+    if let Some(state) = args.state {
+        config.state = Some(state);
+    }
+    if let Some(listen) = args.listen {
+        config.listen_only(listen, args.anonymous);
+    }
+    match args.command {
+        Some(Command::CheckConfig) => Ok(commands::check_config(&config)?),
+        Some(Command::HashPassword { login }) => Ok(commands::hash_password(&login)?),
+        Some(Command::Repair) => Ok(commands::repair(config.state()?)?),
+        None => {
+            config.require_listener()?;
+            config.state()?;
+            tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .map_err(Failure::Start)?
+                .block_on(serve::run(&config))
         }
-        announce(address);
-        let _ = ended.await;
-        Failure::RelayEnded { address }
-    };
-    tokio::select! {
-        failure = life => Err(failure),
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
     }
-}
-
-/// Finds out whether the address can be listened on, and which port 0 stands for.
-///
-/// The relay binds for itself and only logs when it can't. Another program that takes the port in
-/// the instant between is noticed by the end of the relay.
-fn claim(address: SocketAddr) -> Result<SocketAddr, Failure> {
-    TcpListener::bind(address)
-        .and_then(|listener| listener.local_addr())
-        .map_err(|source| Failure::Listen { address, source })
-}
-
-fn announce(address: SocketAddr) {
-    if let Err(error) = say(&format!("listening on {address}\n")) {
-        tracing::warn!(%error, "cannot write to stdout");
-    }
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::warn!(%error, "cannot tell systemd that the broker is ready");
-    }
-}
-
-fn say(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
 }
 
 fn start_logging() -> Result<(), ParseError> {
@@ -180,20 +135,4 @@ fn start_logging() -> Result<(), ParseError> {
         .with_ansi(io::stderr().is_terminal() && set("NO_COLOR").is_none())
         .init();
     Ok(())
-}
-
-/// Raises the soft limit of open files as far as these connections need: at the limit, the
-/// relay spins on `accept`.
-fn allow_connections(connections: usize) {
-    let needed = connections as u64 + OWN_FILES;
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= needed) {
-        return;
-    }
-    limit.current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
-    if setrlimit(Resource::Nofile, limit).is_err() || limit.current < Some(needed) {
-        tracing::warn!(
-            "max_connections needs {needed} open files, and the limit is lower; raise LimitNOFILE"
-        );
-    }
 }

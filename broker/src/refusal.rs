@@ -71,6 +71,8 @@ refusals! {
     TakenOver => "taken-over",
     /// The retained message could not be stored.
     NotStored => "not-stored",
+    /// The broker is being stopped.
+    Stopping => "stopping",
 }
 
 impl fmt::Display for Refusal {

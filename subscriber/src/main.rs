@@ -50,6 +50,7 @@ struct ConfigFile {
 }
 
 fn main() -> ExitCode {
+    end_on_panic();
     let cli = Cli::parse();
     start_log();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -64,6 +65,16 @@ fn main() -> ExitCode {
             ExitCode::from(if error.is::<BadConfig>() { 2 } else { 1 })
         }
     }
+}
+
+/// Ends the process at a panic in any task: started again, it looks at the machine and goes on, while
+/// without one of its tasks it would only seem to be there.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {

@@ -92,7 +92,7 @@ fn a_signed_password_is_good_for_its_login_client_broker_and_key_only() {
     let refused = |username: &str, password: &Password| match ask_as(username, password.as_str())
         .unwrap_err()
     {
-        error @ AuthError::Signed { .. } => assert_eq!(error.return_code(), 4),
+        error @ AuthError::Signed { .. } => assert_eq!(error.return_code() as u8, 4),
         other => panic!("{username}: {other}"),
     };
     refused("home/web-1", &signed_for("home/web-1", "other-client", "mqtt", &web));
@@ -125,7 +125,7 @@ fn a_password_logs_in_whose_it_is_and_nobody_else() {
         ("home/Grafana", SECRET, AuthError::UserName { username: "home/Grafana".into() }),
         ("", "", AuthError::UserName { username: String::new() }),
     ] {
-        assert_eq!(error.return_code(), 4);
+        assert_eq!(error.return_code() as u8, 4);
         assert_eq!(ask_as(username, password), Err(error), "{username} {password}");
     }
     assert_eq!(AUTHENTICATOR.idle_passwords().collect::<Vec<_>>(), [&login("home/gone")]);
@@ -141,7 +141,7 @@ fn a_certificate_logs_in_the_login_that_it_names() {
     let other = Credentials { username: Some("home/grafana"), password: Some(SECRET), ..certified };
     let two =
         AuthError::TwoNames { certificate: login("home/kiosk"), username: "home/grafana".into() };
-    assert_eq!(two.return_code(), 4);
+    assert_eq!(two.return_code() as u8, 4);
     assert_eq!(ask(&other), Err(two));
 }
 
@@ -150,7 +150,7 @@ fn a_certificate_that_names_no_login_leaves_it_to_the_password_and_is_never_anon
     for name in ["home/gone", "web-1.example.org", "work/web-1", ""] {
         let shown = Credentials { certificate: Some(name), anonymous_allowed: true, ..SHOWS };
         let error = AuthError::Certificate { name: name.into() };
-        assert_eq!(error.return_code(), 5);
+        assert_eq!(error.return_code() as u8, 5);
         assert_eq!(ask(&shown), Err(error));
         let username = Some("home/grafana");
         let with_password = Credentials { username, password: Some(SECRET), ..shown };
@@ -163,7 +163,7 @@ fn a_certificate_that_names_no_login_leaves_it_to_the_password_and_is_never_anon
 #[test]
 fn only_a_client_that_shows_nothing_is_anonymous_and_only_where_that_is_allowed() {
     assert_eq!(ask(&SHOWS), Err(AuthError::Nothing));
-    assert_eq!(AuthError::Nothing.return_code(), 5);
+    assert_eq!(AuthError::Nothing.return_code() as u8, 5);
     let allowed = Credentials { anonymous_allowed: true, ..SHOWS };
     assert_eq!(ask(&allowed), Ok("anonymous".into()));
     let nameless = Credentials { password: Some(SECRET), ..allowed };

@@ -1,0 +1,144 @@
+//! What all sessions share.
+
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use herald_proto::time::Timestamp;
+use tokio::{sync::Semaphore, task::block_in_place};
+
+use crate::{
+    auth::{Authenticator, Credentials},
+    dispatch::Dispatch,
+    journal::Journal,
+    listener::Peer,
+    log_limit::LogLimit,
+    metrics::Metrics,
+    packet::ConnectReturn,
+    principal::Principal,
+    refusal::Refusal,
+    registry::Registry,
+    retained::{ReadError, Store},
+};
+
+/// Most bytes of messages that are between their publishers and their subscribers.
+const ROOM: usize = 256 * 1024 * 1024;
+/// Most passwords that are checked at a time: each takes a core and tens of MiB for a moment.
+const PASSWORD_CHECKS: usize = 2;
+
+/// What all sessions share.
+pub struct Broker {
+    pub(crate) store: Arc<Store>,
+    pub(crate) journal: Journal,
+    pub(crate) dispatch: Arc<Dispatch>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) settings: Settings,
+    /// Taken by each message until all its subscribers have it.
+    pub(crate) room: Arc<Semaphore>,
+    authenticator: RwLock<Arc<Authenticator>>,
+    password_checks: Semaphore,
+    log: LogLimit,
+    ids: AtomicU64,
+}
+
+/// What sessions go by.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Most bytes of a packet behind its fixed header.
+    pub max_packet: usize,
+    /// How long a client may take nothing while messages wait for it.
+    pub slow_after: Duration,
+}
+
+impl Broker {
+    /// Puts the parts together.
+    pub fn new(
+        store: Arc<Store>,
+        journal: Journal,
+        dispatch: Arc<Dispatch>,
+        metrics: Arc<Metrics>,
+        authenticator: Authenticator,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            store,
+            journal,
+            dispatch,
+            registry: Arc::default(),
+            metrics,
+            settings,
+            room: Arc::new(Semaphore::new(ROOM)),
+            authenticator: RwLock::new(Arc::new(authenticator)),
+            password_checks: Semaphore::new(PASSWORD_CHECKS),
+            log: LogLimit::default(),
+            ids: AtomicU64::new(1),
+        }
+    }
+
+    /// Takes up new logins and passwords. Those who are connected stay so.
+    pub fn replace_authenticator(&self, authenticator: Authenticator) {
+        let authenticator = Arc::new(authenticator);
+        *self.authenticator.write().unwrap_or_else(PoisonError::into_inner) = authenticator;
+    }
+
+    /// Finds out who a client is.
+    pub(crate) async fn authenticate(
+        &self,
+        credentials: &Credentials<'_>,
+        peer: &Peer,
+    ) -> Result<Principal, ConnectReturn> {
+        let authenticator = {
+            let current = self.authenticator.read().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&current)
+        };
+        let authenticated = if authenticator.is_expensive(credentials) {
+            let Ok(_permit) = self.password_checks.acquire().await else {
+                return Err(ConnectReturn::Unavailable);
+            };
+            block_in_place(|| authenticator.authenticate(credentials, now()))
+        } else {
+            authenticator.authenticate(credentials, now())
+        };
+        authenticated.map_err(|error| {
+            self.log.warn(Refusal::BadLogin.name(), || {
+                tracing::warn!(%error, peer = %peer.address, client = credentials.client_id, "bad login");
+            });
+            error.return_code()
+        })
+    }
+
+    /// Makes a client id for one who has none.
+    pub(crate) fn new_client_id(&self) -> String {
+        format!("auto/{}", self.ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Counts and logs what was refused to a session.
+    pub(crate) fn refused(&self, reason: Refusal, client: &str, principal: &Principal) {
+        self.metrics.refused(reason);
+        self.log.info(reason.name(), || tracing::info!(%reason, client, %principal, "refused"));
+    }
+
+    /// Counts and logs a connection that got no session.
+    pub(crate) fn refused_connection(&self, reason: Refusal, peer: &Peer) {
+        self.metrics.refused(reason);
+        self.log.info(reason.name(), || {
+            tracing::info!(%reason, peer = %peer.address, "connection refused");
+        });
+    }
+
+    /// Logs that the store can't be read.
+    pub(crate) fn unreadable(&self, error: &ReadError) -> Refusal {
+        tracing::error!(%error, "the store can't be read");
+        Refusal::NotStored
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,64 @@
+//! What the broker's program does beside serving.
+
+use std::{
+    io::{self, BufRead},
+    path::Path,
+};
+
+use herald_broker::{
+    config::Config,
+    passwords,
+    retained::{self, RepairError},
+    server::STORE_FILE,
+};
+use herald_proto::login::LoginName;
+
+use crate::serve::{self, Unusable};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    #[error(transparent)]
+    Files(#[from] Unusable),
+    #[error(transparent)]
+    Password(#[from] passwords::Unusable),
+    #[error(transparent)]
+    Repair(#[from] RepairError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl Failed {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Files(_) | Self::Password(_) | Self::Io(_) => 2,
+            Self::Repair(_) => 5,
+        }
+    }
+}
+
+/// Reads everything that serving would read, and prints the settings in effect.
+pub(crate) fn check_config(config: &Config) -> Result<(), Failed> {
+    let authenticator = serve::authenticator(config)?;
+    for login in authenticator.idle_passwords() {
+        tracing::warn!(%login, "there is a password for a login that no file of logins has");
+    }
+    serve::transports(config)?;
+    Ok(serve::say(&config.to_string())?)
+}
+
+/// Reads a password from the first line of stdin, and prints its line of the password file.
+pub(crate) fn hash_password(login: &LoginName) -> Result<(), Failed> {
+    let mut line = zeroize::Zeroizing::new(String::new());
+    io::stdin().lock().read_line(&mut line)?;
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(io::Error::other)?;
+    let hash = passwords::hash(line.trim_end_matches(['\r', '\n']), &salt)?;
+    Ok(serve::say(&format!("{login}:{hash}\n"))?)
+}
+
+/// Saves what can be saved of a damaged store.
+pub(crate) fn repair(state: &Path) -> Result<(), Failed> {
+    let repaired = retained::repair(&state.join(STORE_FILE))?;
+    Ok(serve::say(&format!("{repaired}\n"))?)
+}

@@ -1,0 +1,214 @@
+//! From a fresh connection to a session, or to a refusal with the code that MQTT has for it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use herald_proto::topic::Topic;
+use tokio::{io::AsyncWriteExt, time::timeout_at};
+
+use crate::{
+    acl,
+    auth::Credentials,
+    broker::Broker,
+    listener::{Accepted, Peer},
+    mailbox::Mailbox,
+    packet::{self, Connect, ConnectReturn, Packet},
+    principal::Principal,
+    refusal::Refusal,
+    session::{Session, Will, first_packet, say_goodbye},
+    stream::Stream,
+    subscription::Subscriptions,
+};
+
+/// The longest client id.
+const LONGEST_ID: usize = 128;
+/// How long a client may be silent that asks for no limit.
+const LONGEST_SILENCE: Duration = Duration::from_secs(45 * 60);
+
+/// Most bytes that wait for a host, and for others, who listen to whole fleets.
+const HOST_BYTES: usize = 1024 * 1024;
+const OTHER_BYTES: usize = 32 * 1024 * 1024;
+/// Most filters of a host, of a persistent session, and of others, who name each host of a fleet.
+const HOST_FILTERS: usize = 64;
+const PERSISTENT_FILTERS: usize = 256;
+const OTHER_FILTERS: usize = 100_000;
+
+/// Serves a connection from its first byte to its end.
+pub async fn serve(broker: Arc<Broker>, accepted: Accepted) {
+    let Accepted { mut stream, peer, permit, deadline, full } = accepted;
+    let mut received = BytesMut::new();
+    let greeting = async {
+        let connect = connect(&broker, &mut stream, &mut received).await?;
+        if full {
+            return Err(Some(Refused::with(Refusal::FullHouse, ConnectReturn::Unavailable)));
+        }
+        let asked = Asked::of(connect)?;
+        let principal = authenticate(&broker, &peer, &asked).await?;
+        let (session, present) = asked.accept(&broker, principal, permit).await?;
+        let answer = packet::connack(present, ConnectReturn::Accepted);
+        stream.write_all(&answer).await.map_err(|_| None::<Refused>)?;
+        Ok(session)
+    };
+    let refused = match timeout_at(deadline, greeting).await {
+        Ok(Ok(session)) => {
+            broker.metrics.session_began();
+            // A task of its own, so that what the handshake needed is freed.
+            tokio::spawn(session.run(stream, received));
+            return;
+        }
+        Ok(Err(None)) => return,
+        Ok(Err(Some(refused))) => refused,
+        Err(_) => Refused::silently(Refusal::HandshakeTimeout),
+    };
+    broker.refused_connection(refused.reason, &peer);
+    if let Some(code) = refused.code {
+        let answer = packet::connack(false, code);
+        let _ = timeout_at(deadline, say_goodbye(&mut stream, &answer)).await;
+    }
+}
+
+/// A connection that gets no session, and the code that it is told, if any.
+#[derive(Debug)]
+struct Refused {
+    reason: Refusal,
+    code: Option<ConnectReturn>,
+}
+
+impl Refused {
+    fn with(reason: Refusal, code: ConnectReturn) -> Self {
+        Self { reason, code: Some(code) }
+    }
+
+    fn silently(reason: Refusal) -> Self {
+        Self { reason, code: None }
+    }
+}
+
+async fn connect(
+    broker: &Broker,
+    stream: &mut Stream,
+    received: &mut BytesMut,
+) -> Result<Connect, Option<Refused>> {
+    match first_packet(stream, received, broker.settings.max_packet).await {
+        Ok(Packet::Connect(connect)) => Ok(*connect),
+        Ok(_) => Err(Some(Refused::silently(Refusal::Unexpected))),
+        Err(Some(reason @ Refusal::ProtocolVersion)) => {
+            Err(Some(Refused::with(reason, ConnectReturn::ProtocolVersion)))
+        }
+        Err(reason) => Err(reason.map(Refused::silently)),
+    }
+}
+
+/// What a client asks for, as far as it makes sense.
+struct Asked {
+    connect: Connect,
+    client: Arc<str>,
+    will: Option<Will>,
+}
+
+impl Asked {
+    fn of(mut connect: Connect) -> Result<Self, Refused> {
+        let id = std::mem::take(&mut connect.client_id);
+        let usable = id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic());
+        // Only a session that ends with its connection may go without a name (section 3.1.3.1).
+        if !usable || (id.is_empty() && !connect.clean_session) {
+            return Err(Refused::with(Refusal::ClientId, ConnectReturn::ClientId));
+        }
+        let will = connect.will.take().map(|publish| {
+            let topic = publish.topic.parse::<Topic>();
+            let refused = |_| Refused::with(Refusal::Will, ConnectReturn::NotAuthorized);
+            topic.map_err(refused).map(|topic| Will { topic, publish })
+        });
+        Ok(Self { connect, client: id.into(), will: will.transpose()? })
+    }
+
+    /// Gives the client its session, and tells whether it is one that was kept.
+    async fn accept(
+        mut self,
+        broker: &Arc<Broker>,
+        principal: Principal,
+        permit: crate::limits::Permit,
+    ) -> Result<(Session, bool), Refused> {
+        let bad_id = || Refused::with(Refusal::ClientId, ConnectReturn::ClientId);
+        let not_stored = |reason| Refused::with(reason, ConnectReturn::Unavailable);
+        if let Some(will) = &self.will
+            && !acl::may_publish(&principal, &will.topic, will.publish.retain)
+        {
+            return Err(Refused::with(Refusal::Will, ConnectReturn::NotAuthorized));
+        }
+        if self.client.is_empty() {
+            self.client = broker.new_client_id().into();
+        }
+        let owner: Arc<str> = principal.to_string().into();
+        let persistent = !self.connect.clean_session;
+        let is_host = matches!(principal, Principal::Host { .. });
+        let most_bytes = if is_host { HOST_BYTES } else { OTHER_BYTES };
+        let most_filters = match (is_host, persistent) {
+            (true, _) => HOST_FILTERS,
+            (false, true) => PERSISTENT_FILTERS,
+            (false, false) => OTHER_FILTERS,
+        };
+        let mailbox = Arc::new(Mailbox::new(most_bytes, Subscriptions::new(persistent)));
+        let place = broker.registry.take(&self.client, &owner, &mailbox).await;
+        let place = place.map_err(|_| bad_id())?;
+        if persistent {
+            // What the connection before had acknowledged may still be on its way.
+            broker.journal.settle().await;
+        }
+        let kept = broker.store.session(&self.client);
+        let kept = kept.map_err(|error| not_stored(broker.unreadable(&error)))?;
+        if kept.as_ref().is_some_and(|kept| kept.owner != *owner) {
+            return Err(bad_id());
+        }
+        let mut session = Session {
+            broker: Arc::clone(broker),
+            principal,
+            client: self.client,
+            owner,
+            mailbox,
+            patience: patience(self.connect.keep_alive),
+            will: self.will.map(Box::new),
+            most_filters,
+            kept: None,
+            _place: place,
+            _permit: permit,
+        };
+        match kept {
+            Some(kept) if persistent => {
+                session.kept = Some(Box::new(kept));
+                Ok((session, true))
+            }
+            Some(_) => {
+                broker.journal.forget(&session.client).await.map_err(not_stored)?;
+                Ok((session, false))
+            }
+            None => {
+                session.save().await.map_err(not_stored)?;
+                Ok((session, false))
+            }
+        }
+    }
+}
+
+async fn authenticate(broker: &Broker, peer: &Peer, asked: &Asked) -> Result<Principal, Refused> {
+    let credentials = Credentials {
+        client_id: &asked.client,
+        username: asked.connect.username.as_deref(),
+        password: asked.connect.password.as_deref(),
+        certificate: peer.certificate.as_deref(),
+        anonymous_allowed: peer.anonymous,
+    };
+    broker
+        .authenticate(&credentials, peer)
+        .await
+        .map_err(|code| Refused::with(Refusal::BadLogin, code))
+}
+
+/// Gives how long nothing may come from a client: one and a half times its keep-alive (section
+/// 3.1.2.10).
+fn patience(keep_alive: u16) -> Duration {
+    match keep_alive {
+        0 => LONGEST_SILENCE,
+        seconds => Duration::from_millis(u64::from(seconds) * 1_500),
+    }
+}

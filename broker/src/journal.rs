@@ -1,0 +1,284 @@
+//! The journal: the one way that messages take, from their publishers through the store to the relay.
+//!
+//! A thread takes what has come, commits it to the store in one go, and then gives it to the relay in
+//! the same order. So what a subscriber gets is durable, its revisions ascend, and a publisher's
+//! acknowledgement, which waits for both, means that neither a crash nor a power cut loses it.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::{
+    mailbox::{Mailbox, Receipt},
+    message::Message,
+    metrics::Metrics,
+    packet::QoS,
+    refusal::Refusal,
+    relay::{self, Relay},
+    retained::{Change, CommitError, Session, Store},
+};
+
+/// Most entries in a commit.
+const BATCH: usize = 2_048;
+/// How long what a persistent subscription has acknowledged may be on its way to the disk. What is
+/// lost of it by a crash is sent again.
+const POSITIONS: Duration = Duration::from_secs(1);
+
+/// Where everything that is to be kept or passed on is handed in.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    entries: Sender<Entry>,
+    /// Sessions whose positions are to be stored.
+    dirty: Arc<Mutex<Vec<Position>>>,
+}
+
+/// What is kept with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: it is for those who are there.
+    Nothing,
+    /// The message, in the place of an older one.
+    Latest,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Publish { topic: Bytes, payload: Bytes, qos: QoS, keep: Keep, receipt: Receipt },
+    Save { client: String, session: Session, done: Option<oneshot::Sender<()>> },
+    Drop { client: String, done: oneshot::Sender<()> },
+    Settle { done: oneshot::Sender<()> },
+    Stop,
+}
+
+/// A session whose position is to be stored.
+#[derive(Debug)]
+struct Position {
+    client: Arc<str>,
+    owner: Arc<str>,
+    mailbox: Arc<Mailbox>,
+}
+
+/// The journal has ended, and with it the broker.
+#[derive(Debug, thiserror::Error)]
+pub enum Died {
+    /// The store failed.
+    #[error("the store failed: {0}")]
+    Store(#[source] CommitError),
+    /// The relay failed.
+    #[error(transparent)]
+    Relay(#[from] relay::Died),
+}
+
+/// Starts the journal's thread. Why it ended is told once.
+///
+/// # Errors
+/// When there can be no thread.
+pub fn start(
+    store: Arc<Store>,
+    relay: Relay<Receipt>,
+    metrics: Arc<Metrics>,
+) -> std::io::Result<(Journal, oneshot::Receiver<Result<(), Died>>)> {
+    let (entries, incoming) = mpsc::channel();
+    let (ended, end) = oneshot::channel();
+    let journal = Journal { entries, dirty: Arc::default() };
+    let dirty = Arc::clone(&journal.dirty);
+    thread::Builder::new().name("journal".to_owned()).spawn(move || {
+        let mut writer = Writer { store, relay, metrics, dirty, flushed: Instant::now() };
+        let _ = ended.send(writer.run(&incoming));
+    })?;
+    Ok((journal, end))
+}
+
+impl Journal {
+    /// Hands in a message. Its receipt is dropped when it is durable, if it is to be kept, and with
+    /// all who are connected.
+    pub fn publish(&self, topic: Bytes, payload: Bytes, qos: QoS, keep: Keep, receipt: Receipt) {
+        // At the broker's end nobody is acknowledged any more.
+        let _ = self.entries.send(Entry::Publish { topic, payload, qos, keep, receipt });
+    }
+
+    /// Stores a session, and returns when that is durable.
+    ///
+    /// # Errors
+    /// When it can't be stored.
+    pub async fn save(&self, client: &str, session: Session) -> Result<(), Refusal> {
+        let (done, saved) = oneshot::channel();
+        let entry = Entry::Save { client: client.to_owned(), session, done: Some(done) };
+        let _ = self.entries.send(entry);
+        saved.await.map_err(|_| Refusal::NotStored)
+    }
+
+    /// Forgets a session, and returns when that is durable.
+    ///
+    /// # Errors
+    /// When that can't be stored.
+    pub async fn forget(&self, client: &str) -> Result<(), Refusal> {
+        let (done, forgotten) = oneshot::channel();
+        let _ = self.entries.send(Entry::Drop { client: client.to_owned(), done });
+        forgotten.await.map_err(|_| Refusal::NotStored)
+    }
+
+    /// Returns when all that was handed in before is durable, or refused.
+    pub async fn settle(&self) {
+        let (done, settled) = oneshot::channel();
+        let _ = self.entries.send(Entry::Settle { done });
+        let _ = settled.await;
+    }
+
+    /// Has a session's positions stored with the next commit, if there is something new.
+    pub fn remember_now(&self, client: &str, owner: &str, mailbox: &Mailbox) {
+        if let Some(session) = unstored(owner, mailbox) {
+            let _ =
+                self.entries.send(Entry::Save { client: client.to_owned(), session, done: None });
+        }
+    }
+
+    /// Has a session's positions stored, soon.
+    pub fn remember(&self, client: &Arc<str>, owner: &Arc<str>, mailbox: &Arc<Mailbox>) {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner).push(Position {
+            client: Arc::clone(client),
+            owner: Arc::clone(owner),
+            mailbox: Arc::clone(mailbox),
+        });
+    }
+
+    /// Ends the journal when all that was handed in before is done.
+    pub fn stop(&self) {
+        let _ = self.entries.send(Entry::Stop);
+    }
+}
+
+struct Writer {
+    store: Arc<Store>,
+    relay: Relay<Receipt>,
+    metrics: Arc<Metrics>,
+    dirty: Arc<Mutex<Vec<Position>>>,
+    flushed: Instant,
+}
+
+impl Writer {
+    fn run(&mut self, incoming: &Receiver<Entry>) -> Result<(), Died> {
+        let mut batch = Vec::new();
+        loop {
+            match incoming.recv_timeout(POSITIONS) {
+                Ok(first) => batch.push(first),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => batch.push(Entry::Stop),
+            }
+            batch.extend(incoming.try_iter().take(BATCH - 1));
+            let stop = batch.iter().any(|entry| matches!(entry, Entry::Stop));
+            if stop || self.flushed.elapsed() >= POSITIONS {
+                self.positions(&mut batch);
+            }
+            self.write(&mut batch)?;
+            if stop {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Adds the sessions whose positions are to be stored.
+    fn positions(&mut self, batch: &mut Vec<Entry>) {
+        self.flushed = Instant::now();
+        let dirty = std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
+        for Position { client, owner, mailbox } in dirty {
+            if let Some(session) = unstored(&owner, &mailbox) {
+                batch.push(Entry::Save { client: client.to_string(), session, done: None });
+            }
+        }
+    }
+
+    /// Commits a batch, and passes on what is in it.
+    fn write(&mut self, batch: &mut Vec<Entry>) -> Result<(), Died> {
+        let changes: Vec<Change> = batch.iter().filter_map(change).collect();
+        let mut revisions = Vec::new();
+        if !changes.is_empty() {
+            let began = Instant::now();
+            match self.store.commit(&changes) {
+                Ok(committed) => {
+                    self.metrics.committed(began.elapsed(), self.store.retained());
+                    revisions = committed;
+                }
+                Err(error @ CommitError::NoSpace { .. }) => {
+                    tracing::error!(%error, "nothing can be stored");
+                    return self.pass_on_without_store(batch);
+                }
+                Err(error) => return Err(Died::Store(error)),
+            }
+        }
+        let mut revisions = revisions.into_iter();
+        for entry in batch.drain(..) {
+            let revision = if is_change(&entry) { revisions.next().flatten() } else { None };
+            match entry {
+                Entry::Publish { topic, payload, qos, receipt, .. } => {
+                    self.relay.publish(&Message { topic, payload, revision }, qos, receipt)?;
+                }
+                Entry::Save { done: Some(done), .. }
+                | Entry::Drop { done, .. }
+                | Entry::Settle { done } => {
+                    let _ = done.send(());
+                }
+                Entry::Save { done: None, .. } | Entry::Stop => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on what need not be stored, and refuses the rest.
+    fn pass_on_without_store(&mut self, batch: &mut Vec<Entry>) -> Result<(), Died> {
+        for entry in batch.drain(..) {
+            match entry {
+                Entry::Publish { keep: Keep::Latest, receipt, .. } => {
+                    receipt.refuse(Refusal::NotStored);
+                }
+                Entry::Publish { topic, payload, qos, receipt, .. } => {
+                    let message = Message { topic, payload, revision: None };
+                    self.relay.publish(&message, qos, receipt)?;
+                }
+                // Whoever waits for it is told by the end of the channel.
+                Entry::Save { .. } | Entry::Drop { .. } | Entry::Settle { .. } | Entry::Stop => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives what is to be stored of a session, if there is something new.
+fn unstored(owner: &str, mailbox: &Mailbox) -> Option<Session> {
+    let subscriptions =
+        mailbox.change(|subscriptions| subscriptions.clean().then(|| subscriptions.to_store()));
+    Some(Session { owner: owner.to_owned(), subscriptions: subscriptions? })
+}
+
+/// Tells whether an entry changes the store.
+fn is_change(entry: &Entry) -> bool {
+    !matches!(
+        entry,
+        Entry::Publish { keep: Keep::Nothing, .. } | Entry::Settle { .. } | Entry::Stop
+    )
+}
+
+/// Gives what an entry changes in the store.
+fn change(entry: &Entry) -> Option<Change> {
+    match entry {
+        Entry::Publish { keep: Keep::Nothing, .. } | Entry::Settle { .. } | Entry::Stop => None,
+        Entry::Publish { topic, payload, .. } if payload.is_empty() => {
+            Some(Change::Clear { topic: topic.clone() })
+        }
+        Entry::Publish { topic, payload, .. } => {
+            Some(Change::Retain { topic: topic.clone(), payload: payload.clone() })
+        }
+        Entry::Save { client, session, .. } => {
+            Some(Change::SaveSession { client: client.clone(), session: session.clone() })
+        }
+        Entry::Drop { client, .. } => Some(Change::DropSession { client: client.clone() }),
+    }
+}

@@ -1,0 +1,417 @@
+//! What waits to be sent to one client, and what it still has to acknowledge.
+//!
+//! The dispatcher puts messages in, the journal ends publishes, and the client's session alone takes
+//! out. Nothing here does IO.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{
+    message::{Message, Revision},
+    packet::{self, QoS},
+    refusal::Refusal,
+    subscription::{Serial, Subscriptions},
+};
+
+/// Most messages sent to a client and not acknowledged by it.
+const WINDOW: usize = 256;
+/// Most publishes from a client that are not acknowledged.
+const PUBLISHES: usize = 256;
+/// From this many waiting messages on, those who publish more wait for the subscriber.
+const LONG: usize = 64;
+/// About how many bytes are sent at a time.
+const BATCH: usize = 32 * 1024;
+
+/// What waits for a client.
+#[derive(Debug)]
+pub struct Mailbox {
+    state: Mutex<State>,
+    /// Most bytes of messages that wait.
+    most_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waker: Option<Waker>,
+    /// Answers, encoded.
+    replies: Vec<u8>,
+    /// Messages as they came.
+    queue: VecDeque<Queued>,
+    queued_bytes: usize,
+    /// Retained messages that are still to be fetched. They go before the queue, which is newer.
+    backlog: VecDeque<(Revision, Serial)>,
+    in_flight: VecDeque<InFlight>,
+    last_packet: u16,
+    /// Publishes that are under way, in the order in which they are to be acknowledged.
+    publishes: VecDeque<Publishing>,
+    subscriptions: Subscriptions,
+    /// How many acknowledgements there were.
+    acknowledgements: u64,
+    life: Life,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Life {
+    #[default]
+    Open,
+    /// The session is to end.
+    Closing(Refusal),
+    Over,
+}
+
+#[derive(Debug)]
+struct Queued {
+    message: Arc<Message>,
+    qos: QoS,
+    /// Held while the queue is long, so that the publisher waits.
+    _receipt: Option<Receipt>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    packet: u16,
+    acknowledged: bool,
+    mark: Mark,
+}
+
+/// What an acknowledgement says about the client's subscriptions.
+#[derive(Debug, Clone, Copy)]
+enum Mark {
+    Nothing,
+    /// It has all up to here.
+    Live(Revision),
+    /// It has all up to here that was retained when it subscribed.
+    Backlog(Revision, Serial),
+}
+
+#[derive(Debug)]
+struct Publishing {
+    packet: u16,
+    done: bool,
+}
+
+/// What the session is to do.
+#[derive(Debug)]
+pub enum Work {
+    /// Send these bytes.
+    Send(Vec<u8>),
+    /// Fetch these retained messages, and give them to [`Mailbox::fetched`].
+    Fetch(Vec<(Revision, Serial)>),
+    /// Wait: the client has to acknowledge something first.
+    Blocked {
+        /// How often it has, so far.
+        acknowledgements: u64,
+    },
+}
+
+/// What a publish waits for: it is acknowledged when the last copy of this is dropped.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    inner: Option<Arc<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    publisher: Arc<Mailbox>,
+    packet: Option<u16>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Receipt {
+    /// Makes the receipt of a message that [`Mailbox::publishing`] has noted. The room that it takes
+    /// is given back with it.
+    pub fn new(publisher: Arc<Mailbox>, packet: Option<u16>, room: OwnedSemaphorePermit) -> Self {
+        Self { inner: Some(Arc::new(Inner { publisher, packet, _room: room })) }
+    }
+
+    /// Makes a receipt that nobody waits for.
+    pub fn none() -> Self {
+        Self { inner: None }
+    }
+
+    /// Says that the message was not taken: the publisher is closed without an acknowledgement.
+    pub fn refuse(self, reason: Refusal) {
+        if let Some(inner) = &self.inner {
+            inner.publisher.close(reason);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.publisher.published(self.packet);
+    }
+}
+
+impl Mailbox {
+    /// Makes an empty one, in which at most this many bytes of messages wait.
+    pub fn new(most_bytes: usize, subscriptions: Subscriptions) -> Self {
+        Self { state: Mutex::new(State { subscriptions, ..State::default() }), most_bytes }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the session, for the first reason that is given.
+    pub fn close(&self, reason: Refusal) {
+        self.end(Life::Closing(reason));
+    }
+
+    /// Drops what waits: the session is over.
+    pub fn finish(&self) {
+        self.end(Life::Over);
+    }
+
+    fn end(&self, life: Life) {
+        let mut state = self.lock();
+        if state.life == Life::Open || life == Life::Over {
+            state.life = life;
+            // It may hold up publishers.
+            let queue = mem::take(&mut state.queue);
+            let waker = state.waker.take();
+            drop(state);
+            drop(queue);
+            wake(waker);
+        }
+    }
+
+    /// Puts a message in. A client that lets too much wait is closed.
+    pub fn deliver(&self, message: &Arc<Message>, qos: QoS, receipt: &Receipt) {
+        let mut state = self.lock();
+        // Two of its filters match: once is enough.
+        let again = state.queue.back().is_some_and(|last| Arc::ptr_eq(&last.message, message));
+        if state.life != Life::Open || again {
+            return;
+        }
+        let size = message.topic.len() + message.payload.len();
+        if state.queued_bytes + size > self.most_bytes {
+            drop(state);
+            return self.close(Refusal::Slow);
+        }
+        state.queued_bytes += size;
+        let held = (state.queue.len() >= LONG).then(|| receipt.clone());
+        state.queue.push_back(Queued { message: Arc::clone(message), qos, _receipt: held });
+        let waker = state.waker.take();
+        drop(state);
+        wake(waker);
+    }
+
+    /// Puts an answer in.
+    pub fn reply(&self, bytes: &[u8]) {
+        let mut state = self.lock();
+        state.replies.extend_from_slice(bytes);
+        let waker = state.waker.take();
+        drop(state);
+        wake(waker);
+    }
+
+    /// Notes that the client publishes a message. It is acknowledged by [`Receipt`], in order.
+    pub fn publishing(&self, packet: Option<u16>) {
+        self.lock().publishes.push_back(Publishing { packet: packet.unwrap_or(0), done: false });
+    }
+
+    /// Tells whether the client may publish more; if not, the task is woken when it may.
+    pub fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.publishes.len() < PUBLISHES {
+            return Poll::Ready(());
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn published(&self, packet: Option<u16>) {
+        let mut state = self.lock();
+        let packet = packet.unwrap_or(0);
+        let under_way =
+            |publishing: &&mut Publishing| publishing.packet == packet && !publishing.done;
+        if let Some(publishing) = state.publishes.iter_mut().find(under_way) {
+            publishing.done = true;
+        }
+        while let Some(first) = state.publishes.front()
+            && first.done
+        {
+            // A session that is at its end acknowledges nothing: the message may be what ends it.
+            if first.packet != 0 && state.life == Life::Open {
+                let answer = packet::puback(first.packet);
+                state.replies.extend_from_slice(&answer);
+            }
+            state.publishes.pop_front();
+        }
+        let waker = state.waker.take();
+        drop(state);
+        wake(waker);
+    }
+
+    /// Notes what a filter has to catch up with, oldest first.
+    pub fn catch_up(&self, backlog: impl IntoIterator<Item = (Revision, Serial)>) {
+        let mut state = self.lock();
+        for (revision, serial) in backlog {
+            state.subscriptions.behind(serial);
+            state.backlog.push_back((revision, serial));
+        }
+        let waker = state.waker.take();
+        drop(state);
+        wake(waker);
+    }
+
+    /// Changes the subscriptions, and forgets what those that ended had to catch up with.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Subscriptions) -> T) -> T {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let result = change(&mut state.subscriptions);
+        if !state.backlog.is_empty() {
+            let subscriptions = &state.subscriptions;
+            state.backlog.retain(|(_, serial)| subscriptions.has(*serial));
+        }
+        result
+    }
+
+    /// Notes an acknowledgement. Acknowledgements may come in any order; an unknown one is passed
+    /// over. Tells whether the subscriptions have something new to be stored.
+    pub fn acknowledged(&self, packet: u16) -> bool {
+        let mut state = self.lock();
+        let sent = |sent: &&mut InFlight| sent.packet == packet && !sent.acknowledged;
+        if let Some(sent) = state.in_flight.iter_mut().find(sent) {
+            sent.acknowledged = true;
+            state.acknowledgements += 1;
+        }
+        let mut dirty = false;
+        while state.in_flight.front().is_some_and(|first| first.acknowledged) {
+            let Some(first) = state.in_flight.pop_front() else { break };
+            dirty |= match first.mark {
+                Mark::Nothing => false,
+                Mark::Live(revision) => state.subscriptions.caught_up_all(revision),
+                Mark::Backlog(revision, serial) => state.subscriptions.caught_up(serial, revision),
+            };
+        }
+        if state.in_flight.is_empty() {
+            state.in_flight = VecDeque::new();
+        }
+        let waker = state.waker.take();
+        drop(state);
+        wake(waker);
+        dirty
+    }
+
+    /// Takes what is to be done, or has the task woken when there is something. Gives an error when
+    /// the session is to end.
+    pub fn poll_work(&self, context: &Context<'_>) -> Poll<Result<Work, Refusal>> {
+        let mut state = self.lock();
+        if let Life::Closing(reason) = state.life {
+            return Poll::Ready(Err(reason));
+        }
+        let mut out = mem::take(&mut state.replies);
+        let room = WINDOW - state.in_flight.len().min(WINDOW);
+        if !state.backlog.is_empty() && room > 0 && out.is_empty() {
+            let count = room.min(state.backlog.len()).min(64);
+            let fetch = state.backlog.drain(..count).collect();
+            if state.backlog.is_empty() {
+                state.backlog = VecDeque::new();
+            }
+            return Poll::Ready(Ok(Work::Fetch(fetch)));
+        }
+        if state.backlog.is_empty() {
+            while out.len() < BATCH
+                && let Some(first) = state.queue.front()
+                && (first.qos == QoS::AtMostOnce || state.in_flight.len() < WINDOW)
+            {
+                let Some(queued) = state.queue.pop_front() else { break };
+                state.send_live(&mut out, queued);
+            }
+            if state.queue.is_empty() {
+                state.queue = VecDeque::new();
+            }
+        }
+        if !out.is_empty() {
+            return Poll::Ready(Ok(Work::Send(out)));
+        }
+        if !state.queue.is_empty() || !state.backlog.is_empty() {
+            let acknowledgements = state.acknowledgements;
+            return Poll::Ready(Ok(Work::Blocked { acknowledgements }));
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Waits until the session is to end.
+    pub fn poll_closed(&self, context: &Context<'_>) -> Poll<Refusal> {
+        let mut state = self.lock();
+        if let Life::Closing(reason) = state.life {
+            return Poll::Ready(reason);
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Waits, when there was [`Work::Blocked`], until there is other work.
+    pub fn poll_unblocked(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        let answers = !state.replies.is_empty();
+        if answers || state.in_flight.len() < WINDOW || state.life != Life::Open {
+            return Poll::Ready(());
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Encodes retained messages that were fetched: for each of [`Work::Fetch`], the message, or none
+    /// if another one has taken its place meanwhile.
+    pub fn fetched(
+        &self,
+        fetched: impl IntoIterator<Item = ((Revision, Serial), Option<Message>)>,
+    ) -> Vec<u8> {
+        let mut state = self.lock();
+        let mut out = Vec::new();
+        for ((revision, serial), message) in fetched {
+            // The look-up was by what the topic begins with.
+            let qos = message.as_ref().and_then(|message| state.subscriptions.qos(serial, message));
+            let (Some(message), Some(qos)) = (message, qos) else {
+                state.subscriptions.passed_over(serial);
+                continue;
+            };
+            let packet = match qos {
+                QoS::AtMostOnce => {
+                    state.subscriptions.passed_over(serial);
+                    None
+                }
+                QoS::AtLeastOnce => Some(state.put_in_flight(Mark::Backlog(revision, serial))),
+            };
+            packet::publish(&mut out, &message, packet, true);
+        }
+        out
+    }
+}
+
+impl State {
+    fn send_live(&mut self, out: &mut Vec<u8>, queued: Queued) {
+        let message = &queued.message;
+        self.queued_bytes -= message.topic.len() + message.payload.len();
+        let packet = (queued.qos == QoS::AtLeastOnce)
+            .then(|| self.put_in_flight(message.revision.map_or(Mark::Nothing, Mark::Live)));
+        packet::publish(out, message, packet, false);
+    }
+
+    fn put_in_flight(&mut self, mark: Mark) -> u16 {
+        // As many ids as there are, and only a window of them in use, in order: it is free again.
+        self.last_packet = self.last_packet.checked_add(1).unwrap_or(1);
+        self.in_flight.push_back(InFlight { packet: self.last_packet, acknowledged: false, mark });
+        self.last_packet
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! Which client ids are connected: of each, one connection at a time.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use crate::{mailbox::Mailbox, refusal::Refusal};
+
+/// The connected clients.
+#[derive(Debug, Default)]
+pub struct Registry {
+    clients: Mutex<HashMap<Arc<str>, Connected>>,
+    /// Told whenever one has ended.
+    ended: Notify,
+}
+
+#[derive(Debug)]
+struct Connected {
+    owner: Arc<str>,
+    mailbox: Arc<Mailbox>,
+}
+
+/// A client's place, which it has until this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    registry: Arc<Registry>,
+    client: Arc<str>,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Connected>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the place of a client id. One that is connected is closed first, and has ended, with its
+    /// will handed in, when this returns.
+    ///
+    /// # Errors
+    /// When the client id is connected and belongs to another principal.
+    pub async fn take(
+        self: &Arc<Self>,
+        client: &Arc<str>,
+        owner: &Arc<str>,
+        mailbox: &Arc<Mailbox>,
+    ) -> Result<Place, Refusal> {
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            {
+                let mut clients = self.lock();
+                match clients.get(client) {
+                    None => {
+                        let (owner, mailbox) = (Arc::clone(owner), Arc::clone(mailbox));
+                        clients.insert(Arc::clone(client), Connected { owner, mailbox });
+                        return Ok(Place {
+                            registry: Arc::clone(self),
+                            client: Arc::clone(client),
+                        });
+                    }
+                    Some(connected) if connected.owner != *owner => return Err(Refusal::ClientId),
+                    Some(connected) => connected.mailbox.close(Refusal::TakenOver),
+                }
+            }
+            ended.await;
+        }
+    }
+
+    /// Closes all.
+    pub fn close_all(&self, reason: Refusal) {
+        self.lock().values().for_each(|connected| connected.mailbox.close(reason));
+    }
+
+    /// Tells how many are connected.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Tells whether nobody is connected.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Waits until nobody is connected.
+    pub async fn emptied(&self) {
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.is_empty() {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        {
+            let mut clients = self.registry.lock();
+            clients.remove(&self.client);
+            if clients.len() < clients.capacity() / 4 {
+                clients.shrink_to_fit();
+            }
+        }
+        self.registry.ended.notify_waiters();
+    }
+}

@@ -1,0 +1,148 @@
+//! The broker put together: store, journal, relay and dispatcher, and what ends them.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use tokio::{select, sync::oneshot, time::timeout};
+
+use crate::{
+    auth::Authenticator,
+    broker::{Broker, Settings},
+    dispatch::Dispatch,
+    journal,
+    mailbox::Receipt,
+    metrics::Metrics,
+    refusal::Refusal,
+    relay::{self, Outlet},
+    retained::{OpenError, Store},
+};
+
+/// The store's file in the state folder.
+pub const STORE_FILE: &str = "retained.redb";
+/// How long sessions have to end when the broker is stopped.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A broker that runs, to which connections can be handed.
+pub struct Server {
+    broker: Arc<Broker>,
+    journal: oneshot::Receiver<Result<(), journal::Died>>,
+    dispatcher: oneshot::Receiver<relay::Died>,
+}
+
+/// Why the broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStarted {
+    /// The state folder can't be made.
+    #[error("cannot make the state folder {}: {source}", path.display())]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The store can't be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The router does not start.
+    #[error(transparent)]
+    Relay(#[from] relay::Died),
+    /// There can be no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Why the broker ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Died {
+    /// The journal ended.
+    #[error(transparent)]
+    Journal(#[from] journal::Died),
+    /// The relay ended.
+    #[error(transparent)]
+    Relay(#[from] relay::Died),
+    /// A thread panicked.
+    #[error("the {0} ended unexpectedly; its reason is in the log")]
+    Thread(&'static str),
+}
+
+impl Server {
+    /// Opens the store and starts the threads. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// Why it does not start.
+    pub fn start(
+        state: &Path,
+        authenticator: Authenticator,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, NotStarted> {
+        let made = std::fs::create_dir_all(state);
+        made.map_err(|source| NotStarted::State { path: state.to_owned(), source })?;
+        let store = Arc::new(Store::open(&state.join(STORE_FILE))?);
+        let (relay, outlet) = relay::start()?;
+        let dispatch = Arc::new(Dispatch::default());
+        let (journal, journal_end) =
+            journal::start(Arc::clone(&store), relay, Arc::clone(&metrics))
+                .map_err(NotStarted::Thread)?;
+        let dispatcher = start_dispatcher(outlet, Arc::clone(&dispatch));
+        let dispatcher = dispatcher.map_err(NotStarted::Thread)?;
+        metrics.opened(store.retained());
+        let broker = Broker::new(store, journal, dispatch, metrics, authenticator, settings);
+        Ok(Self { broker: Arc::new(broker), journal: journal_end, dispatcher })
+    }
+
+    /// Gives what sessions share.
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Waits for an end that was not asked for.
+    pub async fn died(&mut self) -> Died {
+        select! {
+            end = &mut self.journal => match end {
+                Ok(Err(died)) => died.into(),
+                Ok(Ok(())) | Err(_) => Died::Thread("journal"),
+            },
+            end = &mut self.dispatcher => {
+                end.map_or(Died::Thread("dispatcher"), Died::Relay)
+            }
+        }
+    }
+
+    /// Tells whether a message would get through: what was handed in is committed in time.
+    pub async fn is_alive(&self, within: Duration) -> bool {
+        timeout(within, self.broker.journal.settle()).await.is_ok()
+    }
+
+    /// Ends all sessions, and then the journal, when it has stored all that was handed in.
+    pub async fn stop(self) {
+        self.broker.registry.close_all(Refusal::Stopping);
+        let _ = timeout(FAREWELL, self.broker.registry.emptied()).await;
+        self.broker.journal.stop();
+        let _ = timeout(FAREWELL, self.journal).await;
+    }
+}
+
+/// Gives messages to those who subscribed to them, on a thread of its own.
+fn start_dispatcher(
+    mut outlet: Outlet<Receipt>,
+    dispatch: Arc<Dispatch>,
+) -> std::io::Result<oneshot::Receiver<relay::Died>> {
+    let (ended, end) = oneshot::channel();
+    thread::Builder::new().name("dispatcher".to_owned()).spawn(move || {
+        let died = loop {
+            match outlet.next() {
+                Ok((message, qos, receipt)) => {
+                    dispatch.dispatch(&Arc::new(message), qos, &receipt);
+                }
+                Err(died) => break died,
+            }
+        };
+        let _ = ended.send(died);
+    })?;
+    Ok(end)
+}

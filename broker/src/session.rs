@@ -1,0 +1,448 @@
+//! One client's session: from its CONNECT to the end of its connection.
+//!
+//! One task serves a connection: it reads packets and writes what waits in the mailbox, each in plain
+//! order, side by side. An idle session holds no buffers.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use herald_proto::topic::{Filter, Topic};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split},
+    select,
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::{
+    acl,
+    broker::Broker,
+    journal::Keep,
+    limits::Permit,
+    mailbox::{Mailbox, Receipt, Work},
+    message::{Message, Revision},
+    packet::{self, Packet, Publish, QoS, SUBSCRIPTION_REFUSED},
+    principal::Principal,
+    refusal::Refusal,
+    registry::Place,
+    relay,
+    retained::{self, Matching},
+    stream::Stream,
+    subscription::Serial,
+};
+
+/// Most bytes that are read at a time.
+const READ: usize = 8 * 1024;
+/// Retained messages are looked up by wildcard aside, as there may be very many.
+const FEW: usize = 16;
+
+/// A session that is accepted.
+pub struct Session {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) principal: Principal,
+    pub(crate) client: Arc<str>,
+    /// The principal's name.
+    pub(crate) owner: Arc<str>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// How long nothing may come from the client.
+    pub(crate) patience: Duration,
+    pub(crate) will: Option<Box<Will>>,
+    pub(crate) most_filters: usize,
+    /// What was kept of it from earlier connections.
+    pub(crate) kept: Option<Box<retained::Session>>,
+    pub(crate) _place: Place,
+    pub(crate) _permit: Permit,
+}
+
+/// What is published if the client goes without a word.
+pub struct Will {
+    pub(crate) topic: Topic,
+    pub(crate) publish: Publish,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+enum End {
+    /// With a DISCONNECT.
+    Orderly,
+    /// The client closed it, or the network failed.
+    Gone,
+    /// By us.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for End {
+    fn from(reason: Refusal) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+impl Session {
+    /// Serves the connection until its end. `received` is what came behind the CONNECT.
+    pub async fn run(mut self, stream: Stream, received: BytesMut) {
+        let resumed = match self.kept.take() {
+            Some(kept) => self.resume(*kept).await,
+            None => Ok(()),
+        };
+        let end = match resumed {
+            Ok(()) => {
+                let (reader, writer) = split(stream);
+                select! {
+                    end = self.read(reader, received) => end,
+                    end = self.write(writer) => end,
+                }
+            }
+            Err(reason) => End::Refused(reason),
+        };
+        self.finish(end);
+    }
+
+    /// Ends the session: its will is handed in before its place is free.
+    fn finish(&mut self, end: End) {
+        for filter in self.mailbox.change(|subscriptions| subscriptions.filters()) {
+            self.broker.dispatch.unsubscribe(&filter, &self.mailbox);
+        }
+        self.mailbox.finish();
+        self.broker.journal.remember_now(&self.client, &self.owner, &self.mailbox);
+        if let End::Refused(reason) = &end {
+            self.broker.refused(*reason, &self.client, &self.principal);
+        }
+        // A client of a broker that is stopped is not gone: it comes back.
+        let stopped = matches!(end, End::Refused(Refusal::Stopping));
+        if let Some(will) = self.will.take()
+            && !matches!(end, End::Orderly)
+            && !stopped
+        {
+            self.broker.publish_will(*will);
+        }
+        self.broker.metrics.session_ended();
+    }
+
+    async fn read(&self, mut stream: ReadHalf<Stream>, mut received: BytesMut) -> End {
+        let mut silence = pin!(sleep_until(Instant::now() + self.patience));
+        loop {
+            loop {
+                match relay::decode(&mut received, self.broker.settings.max_packet) {
+                    Err(reason) => return End::Refused(reason),
+                    Ok(None) => break,
+                    Ok(Some(Packet::Disconnect)) => return End::Orderly,
+                    Ok(Some(packet)) => {
+                        if let Err(reason) = self.take(packet).await {
+                            return End::Refused(reason);
+                        }
+                    }
+                }
+            }
+            if received.is_empty() {
+                received = BytesMut::new();
+            }
+            // What the client sent while nobody read counts from now on.
+            let heard = Instant::now();
+            loop {
+                select! {
+                    biased;
+                    read = fill(&mut stream, &mut received) => match read {
+                        Ok(0) | Err(_) => return End::Gone,
+                        Ok(count) => {
+                            self.broker.metrics.received(count);
+                            break;
+                        }
+                    },
+                    () = &mut silence => {
+                        let due = heard + self.patience;
+                        if due <= Instant::now() {
+                            return End::Refused(Refusal::KeepAlive);
+                        }
+                        silence.as_mut().reset(due);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take(&self, packet: Packet) -> Result<(), Refusal> {
+        match packet {
+            Packet::Publish(publish) => self.publish(publish).await,
+            Packet::PubAck(packet) => {
+                if self.mailbox.acknowledged(packet) {
+                    self.broker.journal.remember(&self.client, &self.owner, &self.mailbox);
+                }
+                Ok(())
+            }
+            Packet::Subscribe { packet, filters } => self.subscribe(packet, filters).await,
+            Packet::Unsubscribe { packet, filters } => self.unsubscribe(packet, filters).await,
+            Packet::PingReq => {
+                self.mailbox.reply(&packet::PINGRESP);
+                Ok(())
+            }
+            Packet::Connect(_) | Packet::Disconnect => Err(Refusal::Unexpected),
+        }
+    }
+
+    async fn publish(&self, publish: Publish) -> Result<(), Refusal> {
+        let Ok(topic) = publish.topic.parse::<Topic>() else {
+            return Err(Refusal::Topic);
+        };
+        if !acl::may_publish(&self.principal, &topic, publish.retain) {
+            return Err(Refusal::PublishDenied);
+        }
+        let size = publish.topic.len() + publish.payload.len();
+        poll_fn(|context| self.mailbox.poll_room(context)).await;
+        let room = Arc::clone(&self.broker.room);
+        let Ok(room) = room.acquire_many_owned(size as u32).await else {
+            return Err(Refusal::Stopping);
+        };
+        self.mailbox.publishing(publish.packet);
+        let receipt = Receipt::new(Arc::clone(&self.mailbox), publish.packet, room);
+        self.broker.metrics.message_received();
+        self.broker.hand_in(&topic, publish, receipt);
+        Ok(())
+    }
+
+    async fn subscribe(&self, packet: u16, filters: Vec<(String, u8)>) -> Result<(), Refusal> {
+        let mut codes = Vec::with_capacity(filters.len());
+        let mut granted: Vec<(Filter, Serial)> = Vec::new();
+        for (text, wanted) in &filters {
+            // QoS 2 is granted as QoS 1 (section 3.9.3 lets a server grant less).
+            let qos = if *wanted == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+            match self.grant(text, qos) {
+                Ok((filter, serial)) => {
+                    codes.push(qos as u8);
+                    granted.push((filter, serial));
+                }
+                Err(reason) => {
+                    codes.push(SUBSCRIPTION_REFUSED);
+                    self.broker.refused(reason, &self.client, &self.principal);
+                }
+            }
+        }
+        self.save().await?;
+        let mut answer = Vec::new();
+        packet::suback(&mut answer, packet, &codes);
+        self.mailbox.reply(&answer);
+        // Every retained message, also to one who had the subscription before (section 3.8.4).
+        let wanted = granted.into_iter().map(|(filter, serial)| (filter, serial, Revision::NONE));
+        self.catch_up(wanted.collect()).await
+    }
+
+    /// Makes a subscription, if it may be made.
+    fn grant(&self, text: &str, qos: QoS) -> Result<(Filter, Serial), Refusal> {
+        let filter: Filter = text.parse().map_err(|_| Refusal::Filter)?;
+        if !acl::may_subscribe(&self.principal, &filter) {
+            return Err(Refusal::SubscribeDenied);
+        }
+        if self.mailbox.change(|subscriptions| subscriptions.len()) >= self.most_filters {
+            return Err(Refusal::TooManyFilters);
+        }
+        let (shared, new) = self.broker.dispatch.subscribe(text, &self.mailbox, qos);
+        let serial = self.mailbox.change(|subscriptions| {
+            let known = if new { None } else { subscriptions.renew(text, qos) };
+            known.unwrap_or_else(|| subscriptions.add(shared, qos, Revision::NONE))
+        });
+        Ok((filter, serial))
+    }
+
+    /// Takes up the subscriptions of a session that was kept, as far as they are still allowed, with
+    /// all retained messages that are newer than what was acknowledged.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    async fn resume(&self, kept: retained::Session) -> Result<(), Refusal> {
+        let mut wanted = Vec::new();
+        for subscription in kept.subscriptions {
+            let qos = if subscription.qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+            if let Ok((filter, serial)) = self.grant(&subscription.filter, qos) {
+                self.mailbox.change(|all| all.resume(serial, subscription.acked));
+                wanted.push((filter, serial, subscription.acked));
+            }
+        }
+        self.catch_up(wanted).await
+    }
+
+    async fn unsubscribe(&self, packet: u16, filters: Vec<String>) -> Result<(), Refusal> {
+        for filter in &filters {
+            if self.mailbox.change(|subscriptions| subscriptions.remove(filter)).is_some() {
+                self.broker.dispatch.unsubscribe(filter, &self.mailbox);
+            }
+        }
+        self.save().await?;
+        self.mailbox.reply(&packet::unsuback(packet));
+        Ok(())
+    }
+
+    /// Stores the subscriptions of a persistent session.
+    ///
+    /// # Errors
+    /// When they can't be stored.
+    pub(crate) async fn save(&self) -> Result<(), Refusal> {
+        let stored = self.mailbox.change(|subscriptions| {
+            subscriptions.is_persistent().then(|| subscriptions.to_store())
+        });
+        let Some(subscriptions) = stored else { return Ok(()) };
+        let session = retained::Session { owner: self.owner.to_string(), subscriptions };
+        self.broker.journal.save(&self.client, session).await
+    }
+
+    /// Has retained messages sent that are newer than a revision, oldest first.
+    async fn catch_up(&self, filters: Vec<(Filter, Serial, Revision)>) -> Result<(), Refusal> {
+        let few = filters.len() <= FEW
+            && filters.iter().all(|(filter, ..)| matches!(filter, Filter::Exactly(_)));
+        let backlog = if few {
+            backlog(&self.broker.store, &filters)
+        } else {
+            let broker = Arc::clone(&self.broker);
+            let looking = tokio::task::spawn_blocking(move || backlog(&broker.store, &filters));
+            looking.await.map_err(|_| Refusal::NotStored)?
+        };
+        let backlog = backlog.map_err(|error| self.broker.unreadable(&error))?;
+        if !backlog.is_empty() {
+            self.mailbox.catch_up(backlog);
+        }
+        Ok(())
+    }
+
+    async fn write(&self, mut stream: WriteHalf<Stream>) -> End {
+        let slow = self.broker.settings.slow_after;
+        let mut blocked: Option<(u64, Instant)> = None;
+        loop {
+            let work = match poll_fn(|context| self.mailbox.poll_work(context)).await {
+                Ok(work) => work,
+                Err(reason) => return End::Refused(reason),
+            };
+            let bytes = match work {
+                Work::Send(bytes) => bytes,
+                Work::Fetch(wanted) => match self.fetch(wanted) {
+                    Ok(bytes) => bytes,
+                    Err(reason) => return End::Refused(reason),
+                },
+                Work::Blocked { acknowledgements } => {
+                    let since = match blocked {
+                        Some((before, since)) if before == acknowledgements => since,
+                        _ => Instant::now(),
+                    };
+                    blocked = Some((acknowledgements, since));
+                    let unblocked = poll_fn(|context| self.mailbox.poll_unblocked(context));
+                    if tokio::time::timeout_at(since + slow, unblocked).await.is_err() {
+                        return End::Refused(Refusal::Slow);
+                    }
+                    continue;
+                }
+            };
+            let sending = async {
+                select! {
+                    sent = stream.write_all(&bytes) => sent.map_err(|_| End::Gone),
+                    reason = poll_fn(|context| self.mailbox.poll_closed(context)) => {
+                        Err(End::Refused(reason))
+                    }
+                }
+            };
+            match timeout(slow, sending).await {
+                Ok(Ok(())) => self.broker.metrics.sent(bytes.len()),
+                Ok(Err(end)) => return end,
+                Err(_) => return End::Refused(Refusal::Slow),
+            }
+        }
+    }
+
+    /// Reads retained messages and encodes them.
+    fn fetch(&self, wanted: Vec<(Revision, Serial)>) -> Result<Vec<u8>, Refusal> {
+        let revisions: Vec<Revision> = wanted.iter().map(|(revision, _)| *revision).collect();
+        let messages = self.broker.store.messages(&revisions);
+        let messages = messages.map_err(|error| self.broker.unreadable(&error))?;
+        let mut messages = messages.into_iter().peekable();
+        let fetched = wanted.into_iter().map(|(revision, serial)| {
+            let is_it = |message: &Message| message.revision == Some(revision);
+            // One message may be wanted for several filters.
+            let message = match messages.peek() {
+                Some(message) if is_it(message) => messages.next(),
+                _ => None,
+            };
+            ((revision, serial), message)
+        });
+        Ok(self.mailbox.fetched(fetched))
+    }
+}
+
+/// Collects what filters have to catch up with, oldest first.
+fn backlog(
+    store: &retained::Store,
+    filters: &[(Filter, Serial, Revision)],
+) -> Result<Vec<(Revision, Serial)>, retained::ReadError> {
+    let mut backlog = Vec::new();
+    for (filter, serial, than) in filters {
+        let text = filter.to_string();
+        let matching = match text.find('+') {
+            None => Matching::Topic(&text),
+            Some(wildcard) => Matching::Prefix(&text[..wildcard]),
+        };
+        let newer = store.newer(matching, *than)?;
+        backlog.extend(newer.into_iter().map(|revision| (revision, *serial)));
+    }
+    backlog.sort_unstable();
+    Ok(backlog)
+}
+
+/// Reads once, without a buffer while there is nothing to read.
+async fn fill(
+    stream: &mut (impl AsyncRead + Unpin),
+    received: &mut BytesMut,
+) -> std::io::Result<usize> {
+    poll_fn(|context| {
+        let mut chunk = [std::mem::MaybeUninit::uninit(); READ];
+        let mut read = ReadBuf::uninit(&mut chunk);
+        match Pin::new(&mut *stream).poll_read(context, &mut read) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => {
+                received.extend_from_slice(read.filled());
+                Poll::Ready(Ok(read.filled().len()))
+            }
+        }
+    })
+    .await
+}
+
+/// Reads until there is a packet.
+///
+/// # Errors
+/// Why there is none; nothing if the connection ended.
+pub async fn first_packet(
+    stream: &mut (impl AsyncRead + Unpin),
+    received: &mut BytesMut,
+    limit: usize,
+) -> Result<Packet, Option<Refusal>> {
+    loop {
+        if let Some(packet) = relay::decode(received, limit)? {
+            return Ok(packet);
+        }
+        match fill(stream, received).await {
+            Ok(0) | Err(_) => return Err(None),
+            Ok(_) => {}
+        }
+    }
+}
+
+impl Broker {
+    /// Hands a message in to the journal.
+    pub(crate) fn hand_in(&self, topic: &Topic, publish: Publish, receipt: Receipt) {
+        let keep = if topic.is_retained() { Keep::Latest } else { Keep::Nothing };
+        let qos = if publish.packet.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        self.journal.publish(Bytes::from(publish.topic), publish.payload, qos, keep, receipt);
+    }
+
+    fn publish_will(&self, will: Will) {
+        self.hand_in(&will.topic, will.publish, Receipt::none());
+    }
+}
+
+/// Sends the bytes and closes the connection.
+pub async fn say_goodbye(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
+    if stream.write_all(bytes).await.is_ok() {
+        let _ = stream.shutdown().await;
+    }
+}

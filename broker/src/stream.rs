@@ -1,0 +1,1 @@
+pub use tokio::net::TcpStream as Stream;
