@@ -94,6 +94,12 @@ impl Broker {
         time.map_err(Failure::system("read the broker's processor time"))
     }
 
+    /// Gives the time that it was ready to run and had no processor.
+    pub(crate) fn queued_time(&self) -> Result<Duration, Failure> {
+        let time = vitals::queued_time(self.child.id());
+        time.map_err(Failure::system("read the broker's time in the queue"))
+    }
+
     /// Gives its resident memory.
     pub(crate) fn resident_kib(&self) -> Result<f64, Failure> {
         let kib = vitals::resident_kib(self.child.id());

@@ -21,6 +21,7 @@ mod scenario_orders;
 mod scenario_restart;
 mod scenario_retained;
 mod scenario_soak;
+mod session;
 mod settings;
 mod stage;
 mod stats;

@@ -9,7 +9,8 @@ use std::{
 use super::{
     failure::Failure,
     packet,
-    swarm::{Heard, News, Part, Swarm},
+    session::{Heard, News},
+    swarm::{Part, Swarm},
 };
 
 /// Gives the `number`-th message's topic and payload.

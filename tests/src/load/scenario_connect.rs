@@ -2,8 +2,9 @@
 
 use super::{
     failure::Failure,
+    session::{Heard, News},
     stage::Stage,
-    swarm::{Heard, News, Part, Swarm},
+    swarm::{Part, Swarm},
     table::Ledger,
 };
 

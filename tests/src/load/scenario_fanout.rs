@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use super::{
     failure::Failure,
     names, packet,
+    session::{Heard, News},
     stage::Stage,
     stats::{Random, median, millis, percentile},
-    swarm::{Heard, News, Part, Swarm},
+    swarm::{Part, Swarm},
     table::Ledger,
     vitals,
 };
@@ -94,7 +95,7 @@ pub(crate) fn once(
 pub(crate) fn run(stage: &mut Stage<'_>, ledger: &mut Ledger, seed: u64) -> Result<(), Failure> {
     let mut random = Random::new(seed);
     once(stage, &mut random)?;
-    let own = vitals::own_processor_time();
+    let (own, queued) = (vitals::own_processor_time(), stage.broker.queued_time()?);
     let (mut middle, mut high, mut most, mut processor) = (vec![], vec![], vec![], vec![]);
     for _ in 0..stage.settings.fanouts {
         let (mut latencies, time) = once(stage, &mut random)?;
@@ -103,8 +104,9 @@ pub(crate) fn run(stage: &mut Stage<'_>, ledger: &mut Ledger, seed: u64) -> Resu
         most.push(percentile(&mut latencies, 100.0));
         processor.push(millis(time));
     }
-    let own = millis(vitals::own_processor_time().saturating_sub(own))
-        / f64::from(stage.settings.fanouts);
+    let each = |time: Duration| millis(time) / f64::from(stage.settings.fanouts.max(1));
+    let own = each(vitals::own_processor_time().saturating_sub(own));
+    let queued = each(stage.broker.queued_time()?.saturating_sub(queued));
     let side = stage.side;
     let (p99, cpu) = (median(&high), median(&processor));
     ledger.add(side, "fanout_p50_ms", median(&middle));
@@ -112,6 +114,7 @@ pub(crate) fn run(stage: &mut Stage<'_>, ledger: &mut Ledger, seed: u64) -> Resu
     ledger.add(side, "fanout_max_ms", most.into_iter().fold(0.0, f64::max));
     ledger.add(side, "fanout_cpu_ms", cpu);
     ledger.add(side, "fanout_generator_cpu_ms", own);
+    ledger.add(side, "fanout_queued_ms", queued);
     stage.say(format_args!(
         "fan-out: p50 {:.0} ms, p99 {p99:.0} ms, broker's CPU {cpu:.0} ms, the generator's {own:.0} ms",
         median(&middle)

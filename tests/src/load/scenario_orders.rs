@@ -10,9 +10,10 @@ use super::{
     names,
     orders::Orders,
     publishing::Publishing,
+    session::{Heard, News},
     stage::Stage,
     stats::millis,
-    swarm::{Heard, News, Part, Swarm},
+    swarm::{Part, Swarm},
     table::Ledger,
 };
 

@@ -12,10 +12,11 @@ use rustix::process::Signal;
 use super::{
     failure::Failure,
     scenario_retained::Statuses,
+    session::{Heard, News},
     settings::{Settings, Side},
     stage::{Stage, clean_session},
     stats::{Random, millis},
-    swarm::{Heard, News, Part, Swarm},
+    swarm::{Part, Swarm},
     table::Ledger,
 };
 

@@ -10,9 +10,10 @@ use super::{
     failure::Failure,
     names, packet,
     publishing::Publishing,
+    session::{Heard, News},
     stage::{Stage, clean_session},
     stats::{Random, millis},
-    swarm::{Heard, News, Part, Swarm},
+    swarm::{Part, Swarm},
     table::Ledger,
 };
 

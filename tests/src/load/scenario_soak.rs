@@ -4,10 +4,11 @@
 use super::{
     failure::Failure,
     names, packet, scenario_fanout,
+    session::{Heard, News},
     settings::{Settings, Side},
     stage::{Stage, clean_session},
     stats::Random,
-    swarm::{Heard, News, Part, Swarm},
+    swarm::{Part, Swarm},
     table::Ledger,
 };
 

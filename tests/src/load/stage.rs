@@ -7,8 +7,9 @@ use super::{
     failure::Failure,
     interrupt, names,
     scenario_connect::Handshakes,
+    session::{Heard, Session},
     settings::{Sessions, Settings, Side},
-    swarm::{Heard, Part, Session, Swarm},
+    swarm::{Part, Swarm},
 };
 
 /// How long anything that clients do together may take. It is reached only when a broker fails.

@@ -17,57 +17,15 @@ use super::{
     failure::Failure,
     interrupt,
     link::{Link, Phase},
-    packet::{self, Incoming},
+    packet,
+    session::{Heard, News, Session, answer},
 };
 
 /// Sockets that are read before their answers are written.
 const BATCH: usize = 256;
 
-/// The id of the SUBSCRIBE that belongs to a session's start.
-const FIRST_SUBSCRIBE: u16 = 1;
-
-/// Who a client is, and what it asks for whenever it connects.
-#[derive(Debug, Clone)]
-pub(crate) struct Session {
-    /// The client id.
-    pub(crate) name: String,
-    /// The broker is to forget the session with the connection.
-    pub(crate) is_clean: bool,
-    /// Seconds.
-    pub(crate) keep_alive: u16,
-    /// The filters; none, and no SUBSCRIBE is sent.
-    pub(crate) filters: Vec<String>,
-}
-
-/// What a client heard.
-#[derive(Debug)]
-pub(crate) struct Heard<'a> {
-    /// Which client: as [`Swarm::add`] counted.
-    pub(crate) client: usize,
-    /// When its bytes were read.
-    pub(crate) at: Instant,
-    /// What.
-    pub(crate) news: News<'a>,
-}
-
-/// What can be heard.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum News<'a> {
-    /// The broker took the client.
-    Greeted,
-    /// It took the client's filters also.
-    Ready,
-    /// A message; it is acknowledged by the swarm.
-    Message { topic: &'a str, payload: &'a [u8], retain: bool },
-    /// A message of the client's was acknowledged.
-    Acked(u16),
-    /// A later SUBSCRIBE was granted.
-    Subscribed,
-    /// An UNSUBSCRIBE was done.
-    Unsubscribed,
-    /// The connection ended. Only a tolerant swarm tells; else it is a failure.
-    Closed,
-}
+/// Whoever takes what clients hear.
+type Hear<'a> = dyn FnMut(&Heard<'_>) -> Result<(), Failure> + 'a;
 
 /// Something that clients do together, until it is done.
 pub(crate) trait Part {
@@ -203,11 +161,7 @@ impl Swarm {
     }
 
     /// Lets clients speak and listen once, or for as long as nothing happens up to `wait`.
-    pub(crate) fn turn(
-        &mut self,
-        mut wait: Duration,
-        hear: &mut dyn FnMut(&Heard<'_>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    pub(crate) fn turn(&mut self, mut wait: Duration, hear: &mut Hear<'_>) -> Result<(), Failure> {
         if let Some(next) = self.send_pings()? {
             wait = wait.min(next);
         }
@@ -235,7 +189,7 @@ impl Swarm {
         &mut self,
         client: usize,
         flags: epoll::EventFlags,
-        hear: &mut dyn FnMut(&Heard<'_>) -> Result<(), Failure>,
+        hear: &mut Hear<'_>,
     ) -> Result<(), Failure> {
         let Some(link) = &mut self.clients[client].link else { return Ok(()) };
         if link.phase == Phase::Connecting {
@@ -273,7 +227,7 @@ impl Swarm {
         client: usize,
         count: usize,
         at: Instant,
-        hear: &mut dyn FnMut(&Heard<'_>) -> Result<(), Failure>,
+        hear: &mut Hear<'_>,
     ) -> Result<(), Failure> {
         let Client { session, link: Some(link) } = &mut self.clients[client] else { return Ok(()) };
         let mut joined = std::mem::take(&mut link.partial);
@@ -300,12 +254,7 @@ impl Swarm {
         Ok(())
     }
 
-    fn lost(
-        &mut self,
-        client: usize,
-        reason: &str,
-        hear: &mut dyn FnMut(&Heard<'_>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    fn lost(&mut self, client: usize, reason: &str, hear: &mut Hear<'_>) -> Result<(), Failure> {
         self.clients[client].link = None;
         if !self.is_tolerant {
             let client = self.name(client).to_owned();
@@ -315,10 +264,7 @@ impl Swarm {
     }
 
     /// Writes what clients have to say.
-    fn flush(
-        &mut self,
-        hear: &mut dyn FnMut(&Heard<'_>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    fn flush(&mut self, hear: &mut Hear<'_>) -> Result<(), Failure> {
         let mut dirty = std::mem::take(&mut self.dirty);
         for client in dirty.drain(..) {
             let Some(link) = &mut self.clients[client].link else { continue };
@@ -369,54 +315,4 @@ impl Swarm {
         }
         Ok(Some(gap))
     }
-}
-
-/// Does what a session does by itself with a packet, and gives what is left to hear.
-fn answer<'a>(
-    session: &Session,
-    link: &mut Link,
-    incoming: Incoming<'a>,
-) -> Result<Option<News<'a>>, Failure> {
-    let wrong = |what: String| Failure::Answer { client: session.name.clone(), what };
-    Ok(Some(match (link.phase, incoming) {
-        (Phase::Greeting, Incoming::ConnAck { code: 0, .. }) => {
-            if session.filters.is_empty() {
-                link.phase = Phase::Ready;
-                return Ok(Some(News::Ready));
-            }
-            link.phase = Phase::Subscribing;
-            packet::subscribe(&mut link.out, &session.filters, FIRST_SUBSCRIBE);
-            News::Greeted
-        }
-        (_, Incoming::ConnAck { code, .. }) => {
-            return Err(wrong(format!("CONNACK with code {code}, where 0 was expected, once")));
-        }
-        (_, Incoming::SubAck { codes, .. }) if codes.iter().any(|&code| code != 1) => {
-            return Err(wrong(format!(
-                "SUBACK with {codes:?}, where QoS 1 was asked for: {:?}",
-                session.filters
-            )));
-        }
-        (Phase::Subscribing, Incoming::SubAck { id: FIRST_SUBSCRIBE, codes })
-            if codes.len() == session.filters.len() =>
-        {
-            link.phase = Phase::Ready;
-            News::Ready
-        }
-        (Phase::Ready, Incoming::SubAck { .. }) => News::Subscribed,
-        (_, Incoming::SubAck { .. }) => return Err(wrong("SUBACK that nobody asked for".into())),
-        (_, Incoming::Publish { topic, payload, qos: 1, retain, id }) => {
-            packet::puback(&mut link.out, id);
-            News::Message { topic, payload, retain }
-        }
-        (_, Incoming::Publish { topic, qos, .. }) => {
-            return Err(wrong(format!("{topic} came with QoS {qos}, where 1 was granted")));
-        }
-        (_, Incoming::PubAck { id }) => News::Acked(id),
-        (_, Incoming::UnsubAck { .. }) => News::Unsubscribed,
-        (_, Incoming::PingResp) => {
-            link.is_pinging = false;
-            return Ok(None);
-        }
-    }))
 }

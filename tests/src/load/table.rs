@@ -39,8 +39,10 @@ const OWN: [&str; 12] = [
 
 const NOTE: &str = "\
 Medians of the rounds. mosquitto runs at its best: without persistence, so that nothing of it is
-durable, and an acknowledged message is lost when it stops. Hosts' keep-alive, sockets and payloads
-are the same for both; the generator shares the processors with the broker.";
+durable, and an acknowledged message is lost when it stops. Its listen backlog is 100: of more
+handshakes at once some wait a second for TCP to try again, which connect_ms shows and
+connect_cpu_ms does not. The generator shares the processors with the broker; fanout_queued_ms is
+how long the broker waited for one in each fan-out, so much of it means a busy machine.";
 
 /// All figures, each as often as it was measured.
 #[derive(Debug, Default)]

@@ -4,11 +4,21 @@ use std::{fs, io, time::Duration};
 
 /// Gives the processor time of a process, to the nanosecond: the sum over the threads that it has.
 pub(crate) fn processor_time(process: u32) -> io::Result<Duration> {
+    sum_of_threads(process, 0)
+}
+
+/// Gives the time that a process was ready to run while others did: how busy the machine was.
+pub(crate) fn queued_time(process: u32) -> io::Result<Duration> {
+    sum_of_threads(process, 1)
+}
+
+/// Sums a field of the scheduler's statistics, in nanoseconds, over a process's threads.
+fn sum_of_threads(process: u32, field: usize) -> io::Result<Duration> {
     let mut sum = 0;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
         // A thread may end while the list is read.
         let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
-        sum += first_number(&text)?;
+        sum += number(&text, field)?;
     }
     Ok(Duration::from_nanos(sum))
 }
@@ -23,11 +33,11 @@ pub(crate) fn own_processor_time() -> Duration {
 pub(crate) fn resident_kib(process: u32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
-    first_number(line.unwrap_or_default())
+    number(line.unwrap_or_default(), 0)
 }
 
-fn first_number(text: &str) -> io::Result<u64> {
-    let word = text.split_ascii_whitespace().next().unwrap_or_default();
+fn number(text: &str, field: usize) -> io::Result<u64> {
+    let word = text.split_ascii_whitespace().nth(field).unwrap_or_default();
     word.parse().map_err(io::Error::other)
 }
 
@@ -45,6 +55,7 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(processor_time(process).unwrap() >= before + Duration::from_millis(15));
+        assert!(queued_time(process).is_ok());
         assert!(resident_kib(process).unwrap() > 500);
     }
 
