@@ -6,6 +6,7 @@
 mod fleet;
 mod forge;
 mod host;
+pub mod load;
 mod process;
 mod wait;
 
