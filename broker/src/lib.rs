@@ -3,3 +3,4 @@
 pub mod message;
 pub mod principal;
 pub mod refusal;
+pub mod retained;
