@@ -15,7 +15,7 @@ use crate::{
     packet::{self, Connect, ConnectReturn, Packet},
     principal::Principal,
     refusal::Refusal,
-    session::{Session, Will, first_packet, say_goodbye},
+    session::{End, Session, Will, first_packet, say_goodbye},
     stream::Stream,
     subscription::Subscriptions,
 };
@@ -170,6 +170,7 @@ impl Asked {
             will: self.will.map(Box::new),
             most_filters,
             kept: None,
+            end: End::Gone,
             _place: place,
             _permit: permit,
         };

@@ -55,6 +55,7 @@ pub struct Session {
     pub(crate) most_filters: usize,
     /// What was kept of it from earlier connections.
     pub(crate) kept: Option<Box<retained::Session>>,
+    pub(crate) end: End,
     pub(crate) _place: Place,
     pub(crate) _permit: Permit,
 }
@@ -67,7 +68,7 @@ pub struct Will {
 
 /// How a connection ended.
 #[derive(Debug)]
-enum End {
+pub(crate) enum End {
     /// With a DISCONNECT.
     Orderly,
     /// The client closed it, or the network failed.
@@ -89,7 +90,7 @@ impl Session {
             Some(kept) => self.resume(*kept).await,
             None => Ok(()),
         };
-        let end = match resumed {
+        self.end = match resumed {
             Ok(()) => {
                 let (reader, writer) = split(stream);
                 select! {
@@ -99,28 +100,6 @@ impl Session {
             }
             Err(reason) => End::Refused(reason),
         };
-        self.finish(end);
-    }
-
-    /// Ends the session: its will is handed in before its place is free.
-    fn finish(&mut self, end: End) {
-        for filter in self.mailbox.change(|subscriptions| subscriptions.filters()) {
-            self.broker.dispatch.unsubscribe(&filter, &self.mailbox);
-        }
-        self.mailbox.finish();
-        self.broker.journal.remember_now(&self.client, &self.owner, &self.mailbox);
-        if let End::Refused(reason) = &end {
-            self.broker.refused(*reason, &self.client, &self.principal);
-        }
-        // A client of a broker that is stopped is not gone: it comes back.
-        let stopped = matches!(end, End::Refused(Refusal::Stopping));
-        if let Some(will) = self.will.take()
-            && !matches!(end, End::Orderly)
-            && !stopped
-        {
-            self.broker.publish_will(*will);
-        }
-        self.broker.metrics.session_ended();
     }
 
     async fn read(&self, mut stream: ReadHalf<Stream>, mut received: BytesMut) -> End {
@@ -365,6 +344,29 @@ impl Session {
             ((revision, serial), message)
         });
         Ok(self.mailbox.fetched(fetched))
+    }
+}
+
+/// Ends the session, however its task ended: its will is handed in before its place is free.
+impl Drop for Session {
+    fn drop(&mut self) {
+        for filter in self.mailbox.change(|subscriptions| subscriptions.filters()) {
+            self.broker.dispatch.unsubscribe(&filter, &self.mailbox);
+        }
+        self.mailbox.finish();
+        self.broker.journal.remember_now(&self.client, &self.owner, &self.mailbox);
+        if let End::Refused(reason) = &self.end {
+            self.broker.refused(*reason, &self.client, &self.principal);
+        }
+        // A client of a broker that is stopped is not gone: it comes back.
+        let stopped = matches!(self.end, End::Refused(Refusal::Stopping));
+        if let Some(will) = self.will.take()
+            && !matches!(self.end, End::Orderly)
+            && !stopped
+        {
+            self.broker.publish_will(*will);
+        }
+        self.broker.metrics.session_ended();
     }
 }
 
