@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use crate::{Backoff, BrokerUrl};
+use crate::{Backoff, BrokerUrl, Login, Tls};
 
 /// The time between signs of life on a connection that is otherwise silent. A broker that died
 /// without a word is noticed after at most twice as long.
@@ -23,6 +23,10 @@ pub enum SessionKind {
 pub struct Settings {
     /// Where to.
     pub broker: BrokerUrl,
+    /// What its TLS connections use, if the broker's address asks for TLS.
+    pub tls: Tls,
+    /// How it says who it is.
+    pub login: Login,
     /// The name under which the broker knows the client, of which it has one connection at a time.
     /// Without one the session is clean, whatever `session` says: the protocol has no other.
     pub client_id: String,
