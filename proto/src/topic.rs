@@ -2,6 +2,8 @@
 //!
 //! Each topic has at most 7 slashes and 256 bytes, and only characters that every broker admits.
 
+mod filter;
+
 use std::fmt;
 
 use crate::{
@@ -10,6 +12,8 @@ use crate::{
     key::KeyId,
     text::Unparsable,
 };
+
+pub use filter::{Filter, Kind};
 
 /// A topic of one fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -101,41 +105,6 @@ impl std::str::FromStr for Topic {
             _ => return Err(unparsable()),
         };
         Ok(Self { fleet, subject })
-    }
-}
-
-/// What a client subscribes to: one topic, or one kind of topic for all hosts of a fleet.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Filter {
-    /// One topic.
-    Exactly(Topic),
-    /// A kind of topic, for every host and profile of a fleet.
-    Every(FleetId, Kind),
-}
-
-codes! {
-    /// The kinds of topics that are worth listening to for a whole fleet.
-    pub enum Kind {
-        /// Latest reports.
-        Status = 0 => "status",
-        /// Latest roll backs.
-        Rollback = 1 => "rollback",
-        /// Presences.
-        Presence = 2 => "presence",
-        /// All reports.
-        Event = 3 => "event",
-    }
-}
-
-impl fmt::Display for Filter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exactly(topic) => topic.fmt(f),
-            Self::Every(fleet, kind @ (Kind::Status | Kind::Rollback)) => {
-                write!(f, "herald/v1/{fleet}/{kind}/+/+")
-            }
-            Self::Every(fleet, kind) => write!(f, "herald/v1/{fleet}/{kind}/+"),
-        }
     }
 }
 
