@@ -6,6 +6,8 @@ use std::{
     str::FromStr,
 };
 
+use herald_proto::{login::BrokerName, text::Unparsable};
+
 /// Where a broker listens, and how it is spoken to: `mqtt://host[:port]`, `mqtts://host[:port]`,
 /// `ws://host[:port][/path]` or `wss://host[:port][/path]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -119,7 +121,16 @@ impl BrokerUrl {
         &self.path
     }
 
-    /// Tells whether the host is this machine, whatever a resolver says.
+    /// Gives the name that the broker has in tokens if it is not told another: its host, without
+    /// brackets and in small letters.
+    ///
+    /// # Errors
+    /// When the host is too long for a name.
+    pub fn broker_name(&self) -> Result<BrokerName, Unparsable> {
+        self.bare_host().to_ascii_lowercase().parse()
+    }
+
+    /// Tells whether the host is written as this machine: `localhost` or a loopback address.
     pub fn is_loopback(&self) -> bool {
         let address = self.bare_host().parse::<IpAddr>();
         self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
@@ -246,6 +257,18 @@ mod tests {
         assert_eq!(path("wss://broker:8443/"), "/");
         assert_eq!(path("wss://broker/fleet/mqtt"), "/fleet/mqtt");
         assert_eq!(path("mqtts://broker"), "");
+    }
+
+    #[test]
+    fn a_broker_is_named_by_its_host() {
+        for (text, name) in [
+            ("mqtts://Broker.Example.org", "broker.example.org"),
+            ("ws://[2001:DB8::1]:80", "2001:db8::1"),
+        ] {
+            assert_eq!(text.parse::<BrokerUrl>().unwrap().broker_name().unwrap().as_str(), name);
+        }
+        let long = format!("mqtt://{}", "a".repeat(200)).parse::<BrokerUrl>().unwrap();
+        assert!(long.broker_name().is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use herald_proto::{
+    login::{BrokerName, LoginName},
     time::Timestamp,
     topic::{Filter, Topic},
 };
@@ -95,12 +96,12 @@ pub enum ConnectionLost {
         code: u8,
     },
     /// The broker refused a token.
-    #[error("the broker refused the login of {user} (code {code}): check that it knows this login's public key, that it calls itself {audience}, and the clock of this machine, which says {}", shown(*time))]
+    #[error("the broker refused the login of {user} (code {code}): check that it knows this login's public key, that it calls itself {broker}, that this login may have this client id and will, and the clock of this machine, which says {}", shown(*time))]
     TokenRefused {
         /// Who was to log in.
-        user: String,
+        user: LoginName,
         /// The broker that the token was for.
-        audience: String,
+        broker: BrokerName,
         /// The return code (MQTT 3.1.1, table 3.1): 4 or 5.
         code: u8,
         /// What the clock says.

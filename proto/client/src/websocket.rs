@@ -47,10 +47,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             .max_message_size(Some(LARGEST_MESSAGE))
             .max_frame_size(Some(LARGEST_MESSAGE));
         let opened = client_async_with_config(request, connection, Some(limits)).await;
-        let (messages, response) = opened.map_err(in_io)?;
-        if response.headers().get(SEC_WEBSOCKET_PROTOCOL) != Some(&MQTT) {
-            return Err(io::Error::other("the server does not speak MQTT at this path"));
-        }
+        // It is an error if the server does not name the subprotocol too.
+        let (messages, _) = opened.map_err(in_io)?;
         Ok(Self { messages, rest: Bytes::new() })
     }
 }
