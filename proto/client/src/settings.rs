@@ -9,9 +9,11 @@ use crate::{Backoff, BrokerUrl, Login, Tls};
 pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Whether the broker remembers the client between its connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SessionKind {
     /// It forgets.
+    #[default]
     Clean,
     /// It keeps the subscriptions and what comes for them meanwhile. An optimisation only: the
     /// client subscribes again on every connection all the same.

@@ -21,7 +21,7 @@ async fn what_a_broker_sends_before_it_is_asked_is_taken_and_acknowledged() {
     let waited = publish_qos_1(&presence("a").to_string(), 9, b"waited");
     session.say(&[&[0x20, 2, 1, 0], &waited[..]].concat()).await;
     assert_eq!(host.text().await, "waited");
-    let mut packets = vec![session.packet().await, session.packet().await];
+    let mut packets = [session.packet().await, session.packet().await];
     packets.sort_unstable();
     assert_eq!(packets[0], (PUBACK, vec![0, 9]));
     // And some between the question and its answer.
