@@ -89,7 +89,7 @@ pub enum InvalidBrokerUrl {
     BadPath,
     /// Anything else.
     #[error(
-        "{text:?} is not a broker's address: expected mqtt://host, mqtts://host:port or wss://host/path"
+        "{text:?} is not a broker's address: expected mqtt://host:port, mqtts://host:port or wss://host:port/path"
     )]
     Malformed {
         /// The text, cut if it was long.
@@ -164,7 +164,7 @@ impl FromStr for BrokerUrl {
         }
         let scheme = match Scheme::ALL.into_iter().find(|scheme| scheme.name() == name) {
             Some(scheme) => scheme,
-            None if matches!(name, "ssl" | "tls" | "tcp" | "unix" | "http" | "https") => {
+            None if matches!(name, "ssl" | "tls" | "tcp" | "unix") => {
                 return Err(InvalidBrokerUrl::NotSupported { scheme: name.to_owned() });
             }
             None => return Err(malformed()),
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_named() {
         let error = |text: &str| text.parse::<BrokerUrl>().unwrap_err();
-        for text in ["ssl://broker", "https://broker/mqtt", "unix:///run/mqtt"] {
+        for text in ["ssl://broker", "tcp://broker:1883", "unix:///run/mqtt"] {
             let error = error(text);
             assert!(matches!(error, InvalidBrokerUrl::NotSupported { .. }));
             assert!(error.to_string().contains("not supported"), "{error}");
@@ -311,6 +311,7 @@ mod tests {
             "broker",
             "broker:1883",
             "://broker",
+            "http://broker",
             "wss:///mqtt",
             "ws://:80/mqtt",
             "MQTT://broker",
