@@ -4,12 +4,12 @@ use std::{collections::VecDeque, num::NonZeroUsize, time::Duration};
 
 use anyhow::{anyhow, bail};
 use herald_client::{
-    Backoff, BrokerUrl, Client, ConnectionLost, Event, Inbox, KEEP_ALIVE, SessionKind, Settings,
+    Backoff, Client, ConnectionLost, Event, Inbox, KEEP_ALIVE, SessionKind, Settings,
 };
 use herald_proto::topic::{Filter, Topic};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{clock, output, random};
+use crate::{access::Access, clock, output, random};
 
 /// How many orders are on their way at once.
 const WINDOW: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
@@ -53,13 +53,16 @@ impl Connection {
     /// # Errors
     /// When that was not done within the given time, or can't be done at all.
     pub(crate) async fn open(
-        broker: &BrokerUrl,
+        access: Access,
         filters: Vec<Filter>,
         within: Duration,
     ) -> anyhow::Result<Self> {
         let id = u64::from_le_bytes(random::bytes()?);
+        let Access { broker, tls, login } = access;
         let settings = Settings {
             broker: broker.clone(),
+            tls,
+            login,
             client_id: format!("herald-{id:016x}"),
             session: SessionKind::Clean,
             keep_alive: KEEP_ALIVE,
@@ -130,11 +133,17 @@ impl Connection {
 
 /// Tells whether trying again would end in the same way.
 fn is_final(reason: &ConnectionLost) -> bool {
-    matches!(
-        reason,
+    match reason {
         ConnectionLost::Refused { code: 1 | 2 | 4 | 5 }
-            | ConnectionLost::SubscriptionRefused { .. }
-    )
+        | ConnectionLost::PasswordRefused { .. }
+        | ConnectionLost::TokenRefused { .. }
+        | ConnectionLost::PasswordInTheOpen(_)
+        | ConnectionLost::BadTls(_)
+        | ConnectionLost::SubscriptionRefused { .. } => true,
+        // What is wrong with a certificate is so the next time too; a network may recover.
+        ConnectionLost::Tls { source, .. } => source.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
+    }
 }
 
 fn describe(reason: &ConnectionLost) -> String {

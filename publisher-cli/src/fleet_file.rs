@@ -7,7 +7,11 @@ use herald_client::BrokerUrl;
 use herald_fleet::fleet::Fleet;
 use herald_proto::{host::HostId, trust::Trust};
 
-use crate::{cli::Global, folders};
+use crate::{
+    access::{Access, AccessOptions},
+    cli::Global,
+    folders,
+};
 
 const NAME: &str = "fleet.toml";
 
@@ -17,6 +21,8 @@ pub(crate) struct FleetFile {
     pub(crate) path: PathBuf,
     pub(crate) fleet: Fleet,
     pub(crate) broker: BrokerUrl,
+    /// What of its ways to the broker the command line replaces.
+    given: AccessOptions,
     /// The trust file that it names, read too.
     pub(crate) trust: Option<Trust>,
 }
@@ -35,7 +41,14 @@ impl FleetFile {
             let folder = path.parent().unwrap_or(Path::new(""));
             load_trust(&folder.join(trust))
         });
-        Ok(Self { trust: trust.transpose()?, path, fleet, broker })
+        let given = global.access.clone();
+        Ok(Self { trust: trust.transpose()?, path, fleet, broker, given })
+    }
+
+    /// Gives all that a connection to the broker needs; reads keys and passwords for it.
+    pub(crate) fn access(&self) -> anyhow::Result<Access> {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        self.given.access(&self.fleet, &self.broker, folder)
     }
 
     /// Checks that hosts are in the file.

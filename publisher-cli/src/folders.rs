@@ -17,6 +17,15 @@ pub(crate) fn keys() -> anyhow::Result<PathBuf> {
     Ok(dirs.data_dir().join("keys"))
 }
 
+/// The secret key with which an operator logs in, such as `~/.local/share/herald/login.key`. It is
+/// not among the keys that sign releases.
+pub(crate) fn login_key() -> anyhow::Result<PathBuf> {
+    let dirs = project().context(
+        "cannot tell where the login key is kept: set HOME, or name it with --login-key",
+    )?;
+    Ok(dirs.data_dir().join("login.key"))
+}
+
 fn project() -> Option<ProjectDirs> {
     ProjectDirs::from("", "", "herald")
 }

@@ -1,5 +1,6 @@
 //! `herald`, the operator's command.
 
+mod access;
 mod cli;
 mod clock;
 mod closure;

@@ -6,12 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use herald_client::BrokerUrl;
+use herald_client::{BadTls, BrokerUrl, PasswordInTheOpen, SessionKind};
 use herald_proto::{
     host::{FleetId, HostId, ProfileName, System},
     store_path::is_store_dir,
+    text::Unparsable,
     trust::{BadTrust, Trust},
 };
+
+use crate::access::{LoginConfig, TlsConfig};
 
 /// What the host is, where things are, and how activations are run.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -26,6 +29,15 @@ pub struct Config {
     pub system: System,
     /// Where the broker is.
     pub broker: BrokerUrl,
+    /// How the host says to the broker who it is.
+    #[serde(default)]
+    pub login: LoginConfig,
+    /// What TLS uses, where the broker's address asks for it.
+    #[serde(default)]
+    pub tls: TlsConfig,
+    /// Whether the broker remembers the host between its connections.
+    #[serde(default)]
+    pub session: SessionKind,
     /// The trust file.
     pub trust: PathBuf,
     /// Where the host keeps its state and its key.
@@ -116,6 +128,36 @@ pub enum BadConfig {
         /// What it says.
         value: PathBuf,
     },
+    /// The password would be sent in the open.
+    #[error("{}: cannot use [login]", path.display())]
+    PasswordInTheOpen {
+        /// Which file.
+        path: PathBuf,
+        /// Whose password, and to which broker.
+        source: Box<PasswordInTheOpen>,
+    },
+    /// The file with the password is empty.
+    #[error("the file {} has no password", path.display())]
+    NoPassword {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The broker's host can't be its name in tokens.
+    #[error("{}: [login] needs broker_name", path.display())]
+    NoBrokerName {
+        /// Which file.
+        path: PathBuf,
+        /// Why its host can't.
+        source: Unparsable,
+    },
+    /// The files for TLS don't fit together.
+    #[error("{}: cannot use [tls]", path.display())]
+    Tls {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<BadTls>,
+    },
     /// There is nothing to follow orders for.
     #[error("{}: there must be at least one [profiles.<name>]", path.display())]
     NoProfiles {
@@ -164,6 +206,10 @@ impl Config {
             absolute("current", &profile.current, profile.current.is_absolute())?;
             absolute("booted", &profile.booted, profile.booted.is_absolute())?;
         }
+        for (setting, file) in self.login.files().chain(self.tls.files()) {
+            absolute(setting, file, file.is_absolute())?;
+        }
+        self.check_access(path)?;
         if self.profiles.is_empty() {
             return Err(BadConfig::NoProfiles { path: path.to_owned() });
         }
@@ -182,7 +228,7 @@ impl Default for Profile {
     }
 }
 
-fn read(path: &Path) -> Result<String, BadConfig> {
+pub(crate) fn read(path: &Path) -> Result<String, BadConfig> {
     fs::read_to_string(path)
         .map_err(|source| BadConfig::Unreadable { path: path.to_owned(), source })
 }
@@ -230,6 +276,8 @@ mod tests {
         assert_eq!(config.runner, Runner::Systemd);
         assert_eq!(config.store_dir, "/nix/store");
         assert_eq!(config.profiles.len(), 1);
+        assert_eq!(config.login, LoginConfig::default());
+        assert_eq!(config.session, SessionKind::Clean);
     }
 
     #[test]
@@ -240,7 +288,27 @@ mod tests {
             (format!("{MINIMAL}\nstate_dir = \"var\""), home.clone(), "state_dir"),
             (format!("{MINIMAL}\nstore_dir = \"/nix/../store\""), home.clone(), "store_dir"),
             (format!("{MINIMAL}\nprofiles = {{}}"), home.clone(), "profiles"),
-            (MINIMAL.replace("alpha", "al.pha"), home, "host name"),
+            (MINIMAL.replace("alpha", "al.pha"), home.clone(), "host name"),
+            (format!("{MINIMAL}\nlogin = {{ kind = \"key\" }}"), home.clone(), "key"),
+            (
+                format!("{MINIMAL}\nlogin = {{ kind = \"none\", file = \"/f\" }}"),
+                home.clone(),
+                "file",
+            ),
+            (
+                format!("{MINIMAL}\nlogin = {{ kind = \"password\", file = \"f\" }}"),
+                home.clone(),
+                "login.file",
+            ),
+            (
+                format!("{MINIMAL}\nlogin = {{ kind = \"password\", file = \"/f\" }}")
+                    .replace("127.0.0.1", "broker"),
+                home.clone(),
+                "home/alpha is not sent to mqtt://broker:1883",
+            ),
+            (format!("{MINIMAL}\ntls.certificate = \"/c\""), home.clone(), "both or neither"),
+            (format!("{MINIMAL}\ntls.ca = \"ca.pem\""), home.clone(), "tls.ca"),
+            (format!("{MINIMAL}\nsession = \"durable\""), home, "durable"),
             (MINIMAL.into(), trust("work"), "fleet work"),
             (MINIMAL.into(), trust("home").replace("= 1", "= 2"), "threshold"),
         ];

@@ -1,6 +1,6 @@
 //! The daemon: one connection, and a driver for each profile.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use herald_core::Capabilities;
@@ -38,7 +38,7 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     let clock = Clock::open().context("cannot find out which boot this is: is /proc mounted?")?;
     let boot = clock.now().boot;
     let _taken = identity::take_state(&config.state_dir)?;
-    let key = identity::host_key(&config.state_dir, &config.host)?;
+    let key = Arc::new(identity::host_key(&config.state_dir, &config.host)?);
     let sessions = Sessions::open(&config.state_dir)?;
     tracing::info!(host = %config.host, fleet = %config.fleet, key = %key.public(), "starting");
 
@@ -54,8 +54,11 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
 
     let mut seed = [0; 8];
     getrandom::fill(&mut seed)?;
+    // No clock may be behind what was signed and seen before.
+    let known = states.iter().map(|(.., state)| state.floor).max().unwrap_or_default();
+    let access = config.access(&key, known)?;
     let speaker = Speaker::new(&config, key, boot, trust.digest());
-    let (link, inbox) = Link::start(&config, speaker, sessions, u64::from_le_bytes(seed));
+    let (link, inbox) = Link::start(&config, access, speaker, sessions, u64::from_le_bytes(seed));
     let (trust, permits) = (Rc::new(trust), Rc::new(Permits::default()));
     for (name, profile, folder, memory, state) in states {
         let orders = link.orders(&name);

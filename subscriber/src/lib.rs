@@ -4,6 +4,7 @@
 //! `driver` is the loop and knows only `ports`; `adapters` are their real sides. `runner`,
 //! `commit` and `roll_back` are processes of their own, which outlive the daemon.
 
+pub mod access;
 pub mod adapters;
 pub mod clock;
 pub mod commit;

@@ -10,8 +10,8 @@ use std::{
 };
 
 use herald_client::{
-    Backoff, Client, ConnectionLost, Event, Greeter, Greeting, Inbox, KEEP_ALIVE, Message,
-    SessionKind, Settings,
+    Backoff, Client, ConnectionLost, Delivery, Event, Greeter, Greeting, Inbox, KEEP_ALIVE, Login,
+    Message, Settings, Tls, Undelivered,
 };
 use herald_core::{ReportBody, Seen, State};
 use herald_proto::{
@@ -45,7 +45,7 @@ const NAMED_UNITS: usize = 32;
 pub struct Speaker {
     fleet: FleetId,
     host: HostId,
-    key: SecretKey,
+    key: Arc<SecretKey>,
     boot: BootId,
     trust: TrustDigest,
     agent: Prose,
@@ -53,7 +53,7 @@ pub struct Speaker {
 
 impl Speaker {
     /// Makes the speaker of a host.
-    pub fn new(config: &Config, key: SecretKey, boot: BootId, trust: TrustDigest) -> Self {
+    pub fn new(config: &Config, key: Arc<SecretKey>, boot: BootId, trust: TrustDigest) -> Self {
         let agent = Prose::lossy(env!("CARGO_PKG_VERSION"));
         Self { fleet: config.fleet.clone(), host: config.host.clone(), key, boot, trust, agent }
     }
@@ -117,6 +117,7 @@ impl Link {
     /// Begins to connect.
     pub fn start(
         config: &Config,
+        (tls, login): (Tls, Login),
         speaker: Speaker,
         sessions: Sessions,
         seed: u64,
@@ -124,8 +125,10 @@ impl Link {
         let speaker = Arc::new(speaker);
         let settings = Settings {
             broker: config.broker.clone(),
+            tls,
+            login,
             client_id: format!("herald-{}-{}", config.fleet, config.host),
-            session: SessionKind::Clean,
+            session: config.session,
             keep_alive: KEEP_ALIVE,
             backoff: BACKOFF,
             window: NonZeroUsize::MIN,
@@ -224,6 +227,26 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+/// Waits until it is known what became of a message, and says so if it was lost. The client keeps
+/// it until the broker acknowledged it, so that mostly takes as long as an outage does.
+async fn watch_over(message: Message, delivery: Delivery, owned: Owned) {
+    let topic = &message.topic;
+    match delivery.await {
+        Ok(()) | Err(Undelivered::Replaced | Undelivered::Stopped) => {}
+        Err(error @ Undelivered::Overflow) => {
+            tracing::warn!(%topic, %error, "a message was dropped: the broker was away for long");
+        }
+        Err(error @ (Undelivered::Refused { .. } | Undelivered::TooLarge { .. })) => {
+            tracing::error!(%topic, %error, "a message was given up");
+            // It would be refused as a birth too, and cost the next connections.
+            let mut owned = owned.lock().unwrap_or_else(PoisonError::into_inner);
+            if owned.get(&topic.to_string()) == Some(&message) {
+                owned.remove(&topic.to_string());
+            }
+        }
+    }
+}
+
 /// What one profile says.
 pub struct ProfileVoice {
     link: Rc<Link>,
@@ -267,13 +290,13 @@ impl Voice for ProfileVoice {
             subjects.push(Subject::Rollback(host, profile));
         }
         for subject in subjects {
-            // Nobody waits for the delivery: the client keeps the message until it is acknowledged.
             let message = Message::new(self.link.speaker.topic(subject), payload.clone());
             if message.topic.is_retained() {
                 let mut owned = self.link.owned.lock().unwrap_or_else(PoisonError::into_inner);
                 owned.insert(message.topic.to_string(), message.clone());
             }
-            drop(self.link.client.publish(message));
+            let delivery = self.link.client.publish(message.clone());
+            tokio::spawn(watch_over(message, delivery, Arc::clone(&self.link.owned)));
         }
     }
 

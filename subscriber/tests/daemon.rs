@@ -7,15 +7,16 @@ mod common;
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
     net::TcpListener,
     os::unix::{fs::PermissionsExt as _, net::UnixDatagram, process::ExitStatusExt as _},
     path::PathBuf,
     process::Command,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use common::{LIMIT, Running, Scratch, wait_for, wait_until};
-use herald_proto::key::PublicKey;
+use herald_proto::{key::PublicKey, login, time::Timestamp};
 use rustix::process::Signal;
 
 const TRUSTED: &str = "k:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
@@ -115,6 +116,53 @@ struct Said {
 /// A port of this machine at which nobody listens.
 fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Takes a connection, gives the texts in its CONNECT, and refuses it as not authorised.
+fn refuse(listener: &TcpListener) -> Vec<String> {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut bytes = vec![0; 8192];
+    let mut size = 0;
+    // The fixed header of a CONNECT with a will and a token has 2 bytes of length.
+    while size < 3 || size < 3 + usize::from(bytes[1] & 0x7f) + 128 * usize::from(bytes[2]) {
+        let read = stream.read(&mut bytes[size..]).unwrap();
+        assert!(read > 0);
+        size += read;
+    }
+    stream.write_all(&[0x20, 2, 0, 5]).unwrap();
+    let mut rest = &bytes[13..size];
+    let mut texts = Vec::new();
+    while !rest.is_empty() {
+        let length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+        texts.push(String::from_utf8_lossy(&rest[2..2 + length]).into_owned());
+        rest = &rest[2 + length..];
+    }
+    texts
+}
+
+#[test]
+fn a_host_logs_in_with_tokens_of_its_own_key_and_says_what_to_check_when_they_are_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = Host::new(listener.local_addr().unwrap().port());
+    let config = fs::read_to_string(host.config()).unwrap();
+    let login = "[login]\nkind = \"signed\"\nbroker_name = \"hub\"\n";
+    fs::write(host.config(), format!("{config}{login}")).unwrap();
+    let public: PublicKey = host.run("public-key").stdout.trim_end().parse().unwrap();
+    let _daemon = host.start();
+    for _ in 0..2 {
+        let texts = refuse(&listener);
+        let [client_id, _topic, _will, user, token] = texts.as_slice() else { panic!("{texts:?}") };
+        assert_eq!((client_id.as_str(), user.as_str()), ("herald-home-alpha", "home/alpha"));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let now = Timestamp::from_millis(u64::try_from(now).unwrap());
+        let principal = user.parse().unwrap();
+        let expected = login::Login { principal: &principal, client_id };
+        let (keys, brokers) = ([public.clone()], ["hub".parse().unwrap()]);
+        login::verify(token, &keys, &expected, &brokers, now).unwrap();
+        assert!(!host.log().contains(token.as_str()));
+    }
+    host.wait_for_log("the broker refused the login of home/alpha");
+    host.wait_for_log("calls itself hub");
 }
 
 const COMMANDS: [&str; 3] = ["run", "public-key", "check-config"];

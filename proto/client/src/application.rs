@@ -92,10 +92,11 @@ impl Application {
         self.stopping.is_some() && self.outbox.is_empty()
     }
 
-    /// Notes that the connection is lost, and all that belonged to it.
-    pub(crate) fn connection_lost(&mut self) {
+    /// Notes that the connection is lost, and all that belonged to it; and whether it was the broker
+    /// that closed it, as it does on a message that it refuses.
+    pub(crate) fn connection_lost(&mut self, closed: bool) {
         self.inbox.connection_lost();
-        self.outbox.connection_lost().into_iter().for_each(tell);
+        self.outbox.connection_lost(closed).into_iter().for_each(tell);
     }
 
     /// Waits for the application: for what it asks next, which is noted here, or for its inbox to

@@ -12,7 +12,7 @@ use tokio::{
     select,
     sync::{mpsc, oneshot},
     task::AbortHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{info, warn};
 
@@ -22,6 +22,7 @@ use crate::{
     backoff::Delays,
     connection::{self, End},
     network::WIDEST_WINDOW,
+    refusals::Refusals,
 };
 
 /// Starts a client, which is one task on the current Tokio runtime.
@@ -42,6 +43,7 @@ pub fn start(
     let task = Task {
         delays: Delays::new(settings.backoff, seed),
         application: Application::new(orders, events, filters, settings.window),
+        refusals: Refusals::default(),
         settings,
         greeter,
     };
@@ -65,6 +67,9 @@ impl Client {
     /// A message on a retained topic takes the place of one on the same topic that is not in
     /// flight ([`Undelivered::Replaced`]). Of the others 256 wait at most: then the oldest is
     /// dropped ([`Undelivered::Overflow`]).
+    ///
+    /// A message on which the broker closes the connection goes behind those on other topics; when
+    /// it did so on 5 connections in a row the message is set aside ([`Undelivered::Refused`]).
     pub fn publish(&self, message: Message) -> Delivery {
         let (ticket, fate) = oneshot::channel();
         self.command(Command::Publish(message, ticket));
@@ -129,17 +134,23 @@ struct Task {
     greeter: Box<dyn Greeter>,
     delays: Delays,
     application: Application,
+    /// Births that the broker does not take.
+    refusals: Refusals,
 }
 
 impl Task {
     /// Makes one connection after another, until the application has no more use for any.
     async fn run(mut self) {
+        self.settings.login.warn(&self.settings.broker);
         for connection in 1.. {
-            let greeting = self.greeter.greet();
+            let mut greeting = self.greeter.greet();
+            self.refusals.leave_out(&mut greeting.birth, Instant::now());
             let (end, worked) =
                 connection::run(connection, &self.settings, greeting, &mut self.application).await;
             self.delays.connection_lasted(worked);
-            self.application.connection_lost();
+            let closed = matches!(&end, End::Lost(reason) if reason.is_closed());
+            self.application.connection_lost(closed);
+            self.refusals.note(&end, worked, Instant::now());
             let (reason, delay) = match end {
                 End::Finished => return,
                 End::Reconnect => (ConnectionLost::Reconnecting, Duration::ZERO),

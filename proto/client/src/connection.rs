@@ -6,14 +6,14 @@ use tokio::{
     select,
     time::{Instant, sleep_until},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     ConnectionLost, Event, Greeting, MAX_PAYLOAD, Settings,
     application::{Application, Turn, tell},
     network::{Arrived, Heard, Network, Requests},
     outbox::Outbox,
-    subscriptions::{SUBSCRIBES_AT_ONCE, Subscribing},
+    subscriptions::Subscribing,
 };
 
 /// How long an attempt takes at most, from the first packet to `Connected`. It is a second more
@@ -48,8 +48,12 @@ pub(crate) async fn run(
         Ok(births) => births,
         Err(reason) => return (End::Lost(reason), Duration::ZERO),
     };
-    let unanswered = settings.window.get() + SUBSCRIBES_AT_ONCE;
-    let (requests, mut network) = Network::new(settings, greeting.will, HANDSHAKE, unanswered);
+    let login = settings.login.credentials(number, &settings.broker, &settings.client_id);
+    let credentials = match login {
+        Ok(credentials) => credentials,
+        Err(reason) => return (End::Lost(reason), Duration::ZERO),
+    };
+    let (requests, mut network) = Network::new(settings, credentials, greeting.will, HANDSHAKE);
     let rounds = Duration::from_secs(application.filters.full_rounds() as u64);
     let mut connection = Connection {
         number,
@@ -162,16 +166,16 @@ impl Connection<'_> {
 
     fn take(&mut self, heard: Heard) -> Result<(), ConnectionLost> {
         match heard {
-            Heard::Accepted => self.phase = Phase::Greeting,
-            Heard::Subscribing(packet) => self.subscribing.sent(packet),
+            Heard::Accepted { resumed } => {
+                debug!(connection = self.number, resumed, "accepted");
+                self.phase = Phase::Greeting;
+            }
             Heard::Subscribed(packet, granted) => {
+                self.requests.answered(packet);
                 self.subscribing.answered(packet, &granted, &self.application.filters)?;
                 self.answered();
             }
-            Heard::Publishing(packet) if self.births.awaits_answer() => self.births.sent(packet),
-            Heard::Publishing(packet) => self.application.outbox.sent(packet),
             Heard::Published(packet) => self.published(packet),
-            Heard::Acknowledged => self.requests.acknowledged(),
             Heard::Message(message) => self.deliver(message),
         }
         self.advance();
@@ -179,6 +183,7 @@ impl Connection<'_> {
     }
 
     fn published(&mut self, packet: u16) {
+        self.requests.answered(packet);
         if self.births.acknowledged(packet).is_none()
             && let Some(fate) = self.application.outbox.acknowledged(packet)
         {
@@ -236,10 +241,12 @@ impl Connection<'_> {
             return self.close(End::Finished);
         }
         while let Some(filters) = self.subscribing.ask(&self.application.filters) {
-            self.requests.subscribe(filters);
+            let packet = self.requests.subscribe(filters);
+            self.subscribing.sent(packet);
         }
         while let Some(message) = self.births.send() {
-            self.requests.publish(message);
+            let packet = self.requests.publish(message);
+            self.births.sent(packet);
         }
         let greeted =
             self.births.is_empty() && self.subscribing.is_complete(&self.application.filters);
@@ -253,7 +260,8 @@ impl Connection<'_> {
         }
         if matches!(self.phase, Phase::Connected) {
             while let Some(message) = self.application.outbox.send() {
-                self.requests.publish(message);
+                let packet = self.requests.publish(message);
+                self.application.outbox.sent(packet);
             }
             let awaits =
                 self.subscribing.awaits_answer() || self.application.outbox.awaits_answer();
@@ -280,7 +288,20 @@ impl Connection<'_> {
     fn end(&mut self, reason: ConnectionLost) -> End {
         match std::mem::replace(&mut self.phase, Phase::Connecting) {
             Phase::Closing(end) => end,
+            Phase::Greeting => End::Lost(self.greeting_refused(reason)),
             _ => End::Lost(reason),
+        }
+    }
+
+    /// Names the birth on which the broker closed the connection, if it did. What was subscribed
+    /// to is answered before.
+    fn greeting_refused(&self, reason: ConnectionLost) -> ConnectionLost {
+        match self.births.oldest_in_flight() {
+            Some(birth) if reason.is_closed() && !self.subscribing.awaits_answer() => {
+                let (topic, size) = (birth.topic.clone(), birth.payload.len());
+                ConnectionLost::BirthRefused { topic, size }
+            }
+            _ => reason,
         }
     }
 }

@@ -1,8 +1,15 @@
 //! What a client tells its application.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, UNIX_EPOCH},
+};
 
-use herald_proto::topic::{Filter, Topic};
+use herald_proto::{
+    login::{BrokerName, LoginName},
+    time::Timestamp,
+    topic::{Filter, Topic},
+};
 use tokio::sync::mpsc;
 
 /// What happened on a client's connections, in the order in which it did.
@@ -46,6 +53,60 @@ pub enum ConnectionLost {
         /// What the network said.
         source: io::Error,
     },
+    /// What TLS was to use can't be used.
+    #[error("cannot make a TLS connection")]
+    BadTls(#[from] crate::BadTls),
+    /// No TLS connection could be made.
+    #[error(
+        "cannot make a TLS connection to {broker}: check that it speaks TLS there, and that its certificate is for this name and from an authority that is trusted here"
+    )]
+    Tls {
+        /// The broker's address.
+        broker: crate::BrokerUrl,
+        /// What failed.
+        source: io::Error,
+    },
+    /// No WebSocket could be opened.
+    #[error("cannot open a WebSocket to {broker}")]
+    WebSocket {
+        /// The broker's address.
+        broker: crate::BrokerUrl,
+        /// What failed.
+        source: io::Error,
+    },
+    /// A password was not sent, as others could have read it.
+    #[error(transparent)]
+    PasswordInTheOpen(#[from] crate::PasswordInTheOpen),
+    /// No token was signed, as the clock is wrong.
+    #[error("the clock says {}, but it is after {}: waiting for it to be set", shown(*time), shown(*earliest))]
+    ClockBehind {
+        /// What the clock says.
+        time: Timestamp,
+        /// What is known of the time.
+        earliest: Timestamp,
+    },
+    /// The broker refused a password.
+    #[error(
+        "the broker refused the login of {user} (code {code}): check the user, the password, and that this user may have this client id and will"
+    )]
+    PasswordRefused {
+        /// The user's name.
+        user: String,
+        /// The return code (MQTT 3.1.1, table 3.1): 4 or 5.
+        code: u8,
+    },
+    /// The broker refused a token.
+    #[error("the broker refused the login of {user} (code {code}): check that it knows this login's public key, that it calls itself {broker}, that this login may have this client id and will, and the clock of this machine, which says {}", shown(*time))]
+    TokenRefused {
+        /// Who was to log in.
+        user: LoginName,
+        /// The broker that the token was for.
+        broker: BrokerName,
+        /// The return code (MQTT 3.1.1, table 3.1): 4 or 5.
+        code: u8,
+        /// What the clock says.
+        time: Timestamp,
+    },
     /// The broker turned the client away.
     #[error("the broker refused the client: {} (code {code})", refusal(*code))]
     Refused {
@@ -57,6 +118,16 @@ pub enum ConnectionLost {
     SubscriptionRefused {
         /// The first filter that it refused.
         filter: Filter,
+    },
+    /// The broker closed the connection instead of acknowledging a birth.
+    #[error(
+        "the broker closed the connection on the birth message on {topic} ({size} bytes): check that this client may publish there, and that the broker takes messages of this size"
+    )]
+    BirthRefused {
+        /// The first birth that it had not acknowledged.
+        topic: Topic,
+        /// The bytes of its payload.
+        size: usize,
     },
     /// The broker did not answer in time.
     #[error("the broker did not answer within {} s", within.as_secs())]
@@ -86,13 +157,39 @@ pub enum ConnectionLost {
     Reconnecting,
 }
 
+impl ConnectionLost {
+    /// Tells whether the broker ended the connection, and not the network or time.
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Network(error) => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::UnexpectedEof
+            ),
+            _ => false,
+        }
+    }
+}
+
+/// Writes a time for people, in UTC.
+fn shown(time: Timestamp) -> impl std::fmt::Display {
+    // Beyond the year 9999 there is no RFC 3339.
+    let millis = time.as_millis().min(253_402_300_799_000);
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(millis))
+}
+
 fn refusal(code: u8) -> &'static str {
     match code {
         1 => "it does not speak MQTT 3.1.1",
         2 => "it does not take this client id",
         3 => "it is not available",
-        4 => "the user name or password is wrong",
-        5 => "the client is not authorised",
+        4 => "it wants a user name and a password: set a login",
+        5 => {
+            "the client is not authorised: check its login, its client id, and where it may publish its will"
+        }
         _ => "for a reason that MQTT 3.1.1 does not name",
     }
 }

@@ -1,48 +1,58 @@
-//! The network under one connection: the only file that names rumqttc.
+//! The network under one connection: the only file that names rumqttc, of which it uses the codec.
 //!
-//! rumqttc's event loop serves one connection here and is thrown away with it: polled again after
-//! an error it would retry without pause, and drop what waits if the broker has no session.
+//! rumqttc's event loop is not used: it hands out packet ids only once a packet leaves, retries by
+//! itself, and takes no stream from outside, so that TLS and WebSocket would be its own, with
+//! crates that nobody maintains.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{collections::HashSet, io, mem, num::NonZeroUsize, time::Duration};
 
+use bytes::{Buf as _, BytesMut};
 use herald_proto::topic::Filter;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, NetworkOptions,
-    Outgoing, Packet, Publish, QoS, StateError, SubscribeFilter, SubscribeReasonCode, mqttbytes,
+    Connect, ConnectReturnCode, LastWill, Login as UserAndPassword, Packet, PubAck, Publish, QoS,
+    Subscribe, SubscribeFilter, SubscribeReasonCode, mqttbytes,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
+    select,
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
 };
 
-use crate::{BrokerUrl, ConnectionLost, Message, SessionKind, Settings};
+use crate::{
+    ConnectionLost, Message, SessionKind, Settings,
+    login::Credentials,
+    transport::{self, Stream},
+};
 
 /// The largest packet that is read at all. A message over [`crate::MAX_PAYLOAD`] and under this
 /// costs its sender the message; a larger one costs all who subscribed to it the connection.
 const LARGEST_PACKET: usize = 256 * 1024;
 
-/// How many packet ids there are for each message in flight, so that one comes again only long
-/// after its message was acknowledged: rumqttc hands them out in turn.
-const IDS_FOR_EACH: usize = 16;
+/// The most messages in flight, so that packet ids of 16 bits come again only long after their
+/// messages were acknowledged: they are handed out in turn.
+pub(crate) const WIDEST_WINDOW: NonZeroUsize = NonZeroUsize::new(4095).unwrap();
 
-/// The most messages in flight that packet ids of 16 bits allow.
-pub(crate) const WIDEST_WINDOW: NonZeroUsize =
-    NonZeroUsize::new(u16::MAX as usize / IDS_FOR_EACH).unwrap();
+/// The most bytes that wait to be written before nothing more is read: a broker that sends and
+/// does not take what it asked for is left alone until it does.
+const MOST_UNWRITTEN: usize = 1024 * 1024;
+/// How many bytes are asked of the network at once, at least.
+const READ_AT_ONCE: usize = 8 * 1024;
+/// How long to listen for last words when nothing can be written any more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The most messages that a broker can send without an acknowledgement: all packet ids.
-const ACKNOWLEDGEMENTS: usize = u16::MAX as usize;
-
-/// What the network tells. Packet ids are told in the order of the requests.
+/// What the network tells.
 #[derive(Debug)]
 pub(crate) enum Heard {
     /// The broker took the connection.
-    Accepted,
-    /// A SUBSCRIBE left with this packet id.
-    Subscribing(u16),
+    Accepted {
+        /// Whether it remembers the client.
+        resumed: bool,
+    },
     /// The broker's answer to a SUBSCRIBE: for each filter, whether it is granted.
     Subscribed(u16, Vec<bool>),
-    /// A PUBLISH left with this packet id.
-    Publishing(u16),
     /// The broker acknowledged a PUBLISH.
     Published(u16),
-    /// An acknowledgement left.
-    Acknowledged,
     /// A message came.
     Message(Arrived),
 }
@@ -59,178 +69,338 @@ pub(crate) struct Arrived {
 
 /// One connection's network.
 pub(crate) struct Network {
-    events: EventLoop,
-    broker: BrokerUrl,
-    accepted: bool,
-    /// Why the connection ended, until all that came before was told.
-    lost: Option<ConnectionLost>,
+    state: State,
+    requests: mpsc::UnboundedReceiver<Packet>,
+    keep_alive: Duration,
+}
+
+enum State {
+    /// Nothing was sent yet. The packet is CONNECT.
+    Before(Box<(Settings, Packet)>, Duration),
+    Open(Box<Wire>),
+    Over,
 }
 
 impl Network {
-    /// Prepares a connection, which is made when [`Network::hear`] is first called. At most
-    /// `unanswered` PUBLISH and SUBSCRIBE may wait for their answer, and one DISCONNECT follows.
+    /// Prepares a connection, which is made when [`Network::hear`] is first called, within
+    /// `timeout`.
     pub(crate) fn new(
         settings: &Settings,
+        credentials: Option<Credentials>,
         will: Option<Message>,
         timeout: Duration,
-        unanswered: usize,
     ) -> (Requests, Self) {
-        let options = options(settings, will);
-        let capacity = unanswered + ACKNOWLEDGEMENTS + 1;
-        let (requests, mut events) = AsyncClient::new(options, capacity);
-        let mut limits = NetworkOptions::new();
-        limits.set_connection_timeout(timeout.as_secs());
-        // Acknowledgements are small, and the next message waits for them.
-        limits.set_tcp_nodelay(true);
-        events.set_network_options(limits);
-        let network = Self { events, broker: settings.broker.clone(), accepted: false, lost: None };
-        (Requests { requests, acknowledgements: 0 }, network)
+        let keep_alive = settings.keep_alive.as_secs().clamp(1, u16::MAX.into());
+        let connect = connect(settings, credentials, will, keep_alive);
+        let (sender, requests) = mpsc::unbounded_channel();
+        let network = Self {
+            state: State::Before(Box::new((settings.clone(), connect)), timeout),
+            requests,
+            keep_alive: Duration::from_secs(keep_alive),
+        };
+        (Requests { requests: sender, last: 0, in_use: HashSet::new() }, network)
     }
 
     /// Serves the connection until there is something to tell. After an error there is nothing
-    /// more. Not safe to cancel, but at the end: rumqttc could lose an acknowledgement by it.
+    /// more. Not safe to cancel while a connection is being made.
     pub(crate) async fn hear(&mut self) -> Result<Heard, ConnectionLost> {
+        match mem::replace(&mut self.state, State::Over) {
+            State::Over => Err(ConnectionLost::Closed),
+            State::Before(first, within) => {
+                let (settings, connect) = *first;
+                let opening = Wire::open(&settings, connect, self.keep_alive);
+                let opened = timeout(within, opening).await;
+                let (wire, resumed) =
+                    opened.unwrap_or(Err(ConnectionLost::Unanswered { within }))?;
+                self.state = State::Open(Box::new(wire));
+                Ok(Heard::Accepted { resumed })
+            }
+            State::Open(wire) => {
+                self.state = State::Open(wire);
+                let State::Open(wire) = &mut self.state else { return Err(ConnectionLost::Closed) };
+                wire.hear(&mut self.requests).await
+            }
+        }
+    }
+}
+
+fn connect(
+    settings: &Settings,
+    credentials: Option<Credentials>,
+    will: Option<Message>,
+    keep_alive: u64,
+) -> Packet {
+    let mut connect = Connect::new(&settings.client_id);
+    connect.keep_alive = u16::try_from(keep_alive).unwrap_or(u16::MAX);
+    connect.clean_session = settings.session == SessionKind::Clean || settings.client_id.is_empty();
+    connect.login = credentials.map(|Credentials { user, password }| UserAndPassword {
+        username: user,
+        password: password.expose().to_owned(),
+    });
+    connect.last_will = will.map(|Message { topic, payload }| {
+        LastWill::new(topic.to_string(), payload, QoS::AtLeastOnce, topic.is_retained())
+    });
+    Packet::Connect(connect)
+}
+
+/// A connection that stands, and the bytes that wait on both sides of it.
+struct Wire {
+    reader: ReadHalf<Stream>,
+    writer: WriteHalf<Stream>,
+    unread: BytesMut,
+    unwritten: BytesMut,
+    /// Whether what was written may still be on this side.
+    unflushed: bool,
+    /// Why nothing can be written any more, and until when there may be last words.
+    broken: Option<(io::Error, Instant)>,
+    keep_alive: Duration,
+    next_ping: Instant,
+    /// Whether a sign of life is awaited.
+    pinged: bool,
+}
+
+impl Wire {
+    /// Connects and logs in. Tells whether the broker remembers the client.
+    async fn open(
+        settings: &Settings,
+        connect: Packet,
+        keep_alive: Duration,
+    ) -> Result<(Self, bool), ConnectionLost> {
+        let stream = transport::connect(&settings.broker, &settings.tls).await?;
+        let (reader, writer) = tokio::io::split(stream);
+        let mut wire = Self {
+            reader,
+            writer,
+            unread: BytesMut::new(),
+            unwritten: BytesMut::new(),
+            unflushed: false,
+            broken: None,
+            keep_alive,
+            next_ping: Instant::now() + keep_alive,
+            pinged: false,
+        };
+        wire.write(&connect)?;
         loop {
-            let event = match self.lost.take() {
-                None => match self.events.poll().await {
-                    Ok(event) => event,
-                    Err(error) => {
-                        self.lost = Some(self.reason(error));
-                        continue;
-                    }
-                },
-                // What came before the error counts, and rumqttc would keep it to itself.
-                Some(reason) => match self.events.state.events.pop_front() {
-                    None => return Err(reason),
-                    Some(event) => {
-                        self.lost = Some(reason);
-                        event
-                    }
-                },
-            };
-            if let Some(heard) = self.take(event) {
-                return Ok(heard);
+            match wire.packet()? {
+                Some(Packet::ConnAck(answer)) if answer.code == ConnectReturnCode::Success => {
+                    return Ok((wire, answer.session_present));
+                }
+                Some(Packet::ConnAck(answer)) => {
+                    return Err(settings.login.refused(answer.code as u8));
+                }
+                Some(other) => return Err(unexpected(&other)),
+                None => wire.progress(&mut None).await?,
             }
         }
     }
 
-    fn take(&mut self, event: Event) -> Option<Heard> {
-        Some(match event {
-            Event::Incoming(Packet::ConnAck(_)) => {
-                self.accepted = true;
-                Heard::Accepted
+    async fn hear(
+        &mut self,
+        requests: &mut mpsc::UnboundedReceiver<Packet>,
+    ) -> Result<Heard, ConnectionLost> {
+        loop {
+            while let Ok(request) = requests.try_recv() {
+                self.write(&request)?;
             }
-            Event::Incoming(Packet::SubAck(answer)) => {
-                let codes = answer.return_codes.iter();
-                let granted = codes.map(|code| *code != SubscribeReasonCode::Failure);
-                Heard::Subscribed(answer.pkid, granted.collect())
+            match self.packet()? {
+                Some(Packet::PingResp) => self.pinged = false,
+                Some(packet) => return told(packet),
+                None => self.progress(&mut Some(&mut *requests)).await?,
             }
-            Event::Incoming(Packet::PubAck(answer)) => Heard::Published(answer.pkid),
-            Event::Incoming(Packet::Publish(message)) => Heard::Message(Arrived {
+        }
+    }
+
+    /// Takes a packet from what was read, if it holds a whole one.
+    fn packet(&mut self) -> Result<Option<Packet>, ConnectionLost> {
+        match Packet::read(&mut self.unread, LARGEST_PACKET) {
+            Ok(packet) => Ok(Some(packet)),
+            Err(mqttbytes::Error::InsufficientBytes(missing)) => {
+                self.unread.reserve(missing.max(READ_AT_ONCE));
+                Ok(None)
+            }
+            Err(error) => Err(ConnectionLost::Protocol(Box::new(error))),
+        }
+    }
+
+    fn write(&mut self, packet: &Packet) -> Result<(), ConnectionLost> {
+        if self.broken.is_some() {
+            return Ok(());
+        }
+        let written = packet.write(&mut self.unwritten, usize::MAX);
+        written.map(|_| ()).map_err(|error| ConnectionLost::Protocol(Box::new(error)))
+    }
+
+    /// Waits until bytes came or left, or a request or a sign of life is there to be written. Safe
+    /// to cancel.
+    async fn progress(
+        &mut self,
+        requests: &mut Option<&mut mpsc::UnboundedReceiver<Packet>>,
+    ) -> Result<(), ConnectionLost> {
+        let ping = Instant::now() >= self.next_ping;
+        if ping && !self.pinged {
+            return self.ping();
+        }
+        let over = self.broken.as_ref().map_or(self.next_ping, |(_, until)| *until);
+        let has_room = self.unwritten.len() < MOST_UNWRITTEN;
+        let writes = self.broken.is_none() && (!self.unwritten.is_empty() || self.unflushed);
+        // What can be written is, then what came is read; only if nothing came is the time over.
+        select! {
+            biased;
+            written = write(&mut self.writer, &mut self.unwritten, &mut self.unflushed), if writes => {
+                if let Err(error) = written {
+                    self.broken = Some((error, Instant::now() + LAST_WORDS));
+                    self.unwritten.clear();
+                }
+            }
+            read = self.reader.read_buf(&mut self.unread), if has_room => match read {
+                Ok(0) => return Err(ConnectionLost::Closed),
+                Ok(_) => {}
+                Err(error) => return Err(lost(error)),
+            },
+            request = next(requests) => self.write(&request)?,
+            () = sleep_until(over) => match self.broken.take() {
+                Some((error, _)) => return Err(lost(error)),
+                None if self.pinged => {
+                    return Err(ConnectionLost::Unanswered { within: self.keep_alive });
+                }
+                None => self.ping()?,
+            },
+        }
+        Ok(())
+    }
+
+    fn ping(&mut self) -> Result<(), ConnectionLost> {
+        self.next_ping = Instant::now() + self.keep_alive;
+        self.pinged = true;
+        self.write(&Packet::PingReq)
+    }
+}
+
+/// Writes a part of what waits, or flushes when nothing does. Safe to cancel.
+async fn write(
+    writer: &mut WriteHalf<Stream>,
+    unwritten: &mut BytesMut,
+    unflushed: &mut bool,
+) -> io::Result<()> {
+    if unwritten.is_empty() {
+        writer.flush().await?;
+        *unflushed = false;
+        return Ok(());
+    }
+    *unflushed = true;
+    let written = writer.write(unwritten).await?;
+    if written == 0 {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    unwritten.advance(written);
+    Ok(())
+}
+
+async fn next(requests: &mut Option<&mut mpsc::UnboundedReceiver<Packet>>) -> Packet {
+    let request = match requests {
+        Some(requests) => requests.recv().await,
+        None => None,
+    };
+    match request {
+        Some(request) => request,
+        None => std::future::pending().await,
+    }
+}
+
+/// A TLS connection that ends without a farewell of its own ends like any other here: what counts
+/// was acknowledged.
+fn lost(error: io::Error) -> ConnectionLost {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => ConnectionLost::Closed,
+        _ => ConnectionLost::Network(error),
+    }
+}
+
+fn told(packet: Packet) -> Result<Heard, ConnectionLost> {
+    match packet {
+        Packet::SubAck(answer) => {
+            let codes = answer.return_codes.iter();
+            let granted = codes.map(|code| *code != SubscribeReasonCode::Failure);
+            Ok(Heard::Subscribed(answer.pkid, granted.collect()))
+        }
+        Packet::PubAck(answer) => Ok(Heard::Published(answer.pkid)),
+        Packet::Publish(message) if message.qos != QoS::ExactlyOnce => {
+            Ok(Heard::Message(Arrived {
                 topic: message.topic,
                 payload: message.payload.into(),
                 retained: message.retain,
                 packet: (message.qos == QoS::AtLeastOnce).then_some(message.pkid),
-            }),
-            Event::Outgoing(Outgoing::Subscribe(packet)) => Heard::Subscribing(packet),
-            Event::Outgoing(Outgoing::Publish(packet)) => Heard::Publishing(packet),
-            Event::Outgoing(Outgoing::PubAck(_)) => Heard::Acknowledged,
-            _ => return None,
-        })
-    }
-
-    fn reason(&self, error: ConnectionError) -> ConnectionLost {
-        match error {
-            ConnectionError::Io(source) if !self.accepted => {
-                ConnectionLost::Unreachable { broker: self.broker.clone(), source }
-            }
-            ConnectionError::ConnectionRefused(code) => {
-                ConnectionLost::Refused { code: code as u8 }
-            }
-            ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => {
-                let within = self.events.network_options().connection_timeout();
-                let within = Duration::from_secs(within);
-                ConnectionLost::Unanswered { within }
-            }
-            ConnectionError::MqttState(
-                StateError::AwaitPingResp | StateError::CollisionTimeout,
-            ) => {
-                let within = self.events.mqtt_options.keep_alive();
-                ConnectionLost::Unanswered { within }
-            }
-            ConnectionError::MqttState(StateError::ConnectionAborted) => ConnectionLost::Closed,
-            ConnectionError::Io(source)
-            | ConnectionError::MqttState(
-                StateError::Io(source) | StateError::Deserialization(mqttbytes::Error::Io(source)),
-            ) => ConnectionLost::Network(source),
-            other => ConnectionLost::Protocol(Box::new(other)),
+            }))
         }
+        other => Err(unexpected(&other)),
     }
 }
 
-fn options(settings: &Settings, will: Option<Message>) -> MqttOptions {
-    let (host, port) = (settings.broker.host(), settings.broker.port());
-    let mut options = MqttOptions::new(&settings.client_id, host, port);
-    // rumqttc panics at a persistent session without a name, and at a keep-alive below a second.
-    let clean = settings.session == SessionKind::Clean || settings.client_id.is_empty();
-    let keep_alive = settings.keep_alive.as_secs().clamp(1, u16::MAX.into());
-    let ids = settings.window.get().saturating_mul(IDS_FOR_EACH).max(256);
-    options
-        .set_manual_acks(true)
-        .set_clean_session(clean)
-        .set_keep_alive(Duration::from_secs(keep_alive))
-        .set_inflight(u16::try_from(ids).unwrap_or(u16::MAX))
-        .set_max_packet_size(LARGEST_PACKET, LARGEST_PACKET);
-    if let Some(Message { topic, payload }) = will {
-        let (text, retain) = (topic.to_string(), topic.is_retained());
-        options.set_last_will(LastWill::new(text, payload, QoS::AtLeastOnce, retain));
-    }
-    options
+/// Names the kind of a packet, and nothing of what is in it.
+fn unexpected(packet: &Packet) -> ConnectionLost {
+    let shown = format!("{packet:?}");
+    let kind = shown.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    ConnectionLost::Protocol(format!("an unexpected {kind}").into())
 }
 
 /// Where requests are made. They wait until [`Network::hear`] sends them.
 pub(crate) struct Requests {
-    requests: AsyncClient,
-    /// Acknowledgements that did not leave yet.
-    acknowledgements: usize,
+    requests: mpsc::UnboundedSender<Packet>,
+    last: u16,
+    /// The packet ids of what is not acknowledged.
+    in_use: HashSet<u16>,
 }
 
-/// Why a request always fits into rumqttc's queue.
-const ROOM: &str = "the queue holds all that may be unanswered, and one DISCONNECT";
-
 impl Requests {
-    pub(crate) fn publish(&self, message: &Message) {
+    /// Publishes a message, and gives its packet id.
+    pub(crate) fn publish(&mut self, message: &Message) -> u16 {
         let Message { topic, payload } = message;
-        let (text, retain) = (topic.to_string(), topic.is_retained());
-        let made = self.requests.try_publish(text, QoS::AtLeastOnce, retain, payload.clone());
-        made.expect(ROOM);
+        let mut publish = Publish::new(topic.to_string(), QoS::AtLeastOnce, payload.clone());
+        publish.retain = topic.is_retained();
+        publish.pkid = self.take_id();
+        let id = publish.pkid;
+        self.send(Packet::Publish(publish));
+        id
     }
 
-    pub(crate) fn subscribe(&self, filters: &[Filter]) {
+    /// Subscribes, and gives the packet id.
+    pub(crate) fn subscribe(&mut self, filters: &[Filter]) -> u16 {
         let filters = filters.iter().map(ToString::to_string);
         let filters = filters.map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
-        self.requests.try_subscribe_many(filters).expect(ROOM);
+        let mut subscribe = Subscribe::new_many(filters);
+        subscribe.pkid = self.take_id();
+        let id = subscribe.pkid;
+        self.send(Packet::Subscribe(subscribe));
+        id
     }
 
     /// Acknowledges a message that came.
-    ///
-    /// A broker that has more unacknowledged messages than there are packet ids breaks the
-    /// protocol, and some of them stay so: rumqttc reads faster than it acknowledges.
     pub(crate) fn acknowledge(&mut self, packet: u16) {
-        if self.acknowledgements < ACKNOWLEDGEMENTS {
-            self.acknowledgements += 1;
-            let mut message = Publish::new("", QoS::AtLeastOnce, []);
-            message.pkid = packet;
-            self.requests.try_ack(&message).expect(ROOM);
-        }
-    }
-
-    /// Notes that an acknowledgement left.
-    pub(crate) fn acknowledged(&mut self) {
-        self.acknowledgements = self.acknowledgements.saturating_sub(1);
+        self.send(Packet::PubAck(PubAck::new(packet)));
     }
 
     pub(crate) fn disconnect(&self) {
-        self.requests.try_disconnect().expect(ROOM);
+        self.send(Packet::Disconnect);
+    }
+
+    /// Notes that a request was answered, so that its packet id is free.
+    pub(crate) fn answered(&mut self, packet: u16) {
+        self.in_use.remove(&packet);
+    }
+
+    /// Takes the next free packet id. There is one: fewer requests can be unanswered than there
+    /// are ids.
+    fn take_id(&mut self) -> u16 {
+        loop {
+            self.last = self.last.checked_add(1).unwrap_or(1);
+            if self.in_use.insert(self.last) {
+                return self.last;
+            }
+        }
+    }
+
+    /// Passes a packet on. One for a network that is gone is dropped, and told as not answered.
+    fn send(&self, packet: Packet) {
+        let _ = self.requests.send(packet);
     }
 }

@@ -13,8 +13,12 @@ use herald_proto::topic::Topic;
 
 use crate::{MAX_PAYLOAD, Message};
 
+/// On how many connections in a row the broker must have closed on a message before that is set
+/// aside.
+pub(crate) const MOST_REFUSALS: u32 = 5;
+
 /// Why a message was not delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Undelivered {
     /// Its payload is too large; nothing was sent.
     #[error("the message has {size} bytes, and at most {MAX_PAYLOAD} can be sent")]
@@ -28,6 +32,18 @@ pub enum Undelivered {
     /// A newer message on the same retained topic took its place before it was acknowledged.
     #[error("a newer message on the same topic took its place")]
     Replaced,
+    /// The broker closed the connection on this message, and on nothing else, again and again.
+    #[error(
+        "the broker closed {connections} connections in a row on the message on {topic} ({size} bytes): check that this client may publish there, and that the broker takes messages of this size"
+    )]
+    Refused {
+        /// Where it was to go.
+        topic: Topic,
+        /// The bytes of its payload.
+        size: usize,
+        /// On how many connections.
+        connections: u32,
+    },
     /// The client ended first. The message may have arrived all the same.
     #[error("the client ended before the message was acknowledged")]
     Stopped,
@@ -56,6 +72,11 @@ pub(crate) struct Outbox<T> {
 struct Entry<T> {
     message: Message,
     ticket: T,
+    /// Whether the broker closed a connection with this in flight: it is sent with nothing else in
+    /// flight then, to see which message it is that the broker refuses.
+    suspect: bool,
+    /// How many connections in a row the broker closed with only this in flight.
+    refusals: u32,
 }
 
 #[derive(Debug)]
@@ -106,7 +127,7 @@ impl<T> Outbox<T> {
             None
         };
         let sealed = sealed.and_then(|(other, why)| Some((self.take(other)?.ticket, Err(why))));
-        self.put(number, Entry { message, ticket });
+        self.put(number, Entry { message, ticket, suspect: false, refusals: 0 });
         sealed
     }
 
@@ -115,10 +136,21 @@ impl<T> Outbox<T> {
         if self.in_flight.len() >= self.window.get() {
             return None;
         }
-        let number = *self.waiting.first_key_value()?.0;
+        let (number, next) = self.waiting.first_key_value()?;
+        let number = *number;
+        // Where the first is a suspect, it is the only one.
+        let first = self.in_flight.front();
+        if first.is_some_and(|first| first.entry.suspect || next.suspect) {
+            return None;
+        }
         let entry = self.take(number)?;
         self.in_flight.push_back(Flight { number, entry, packet: None });
         self.in_flight.back().map(|flight| &flight.entry.message)
+    }
+
+    /// Gives the message in flight that was sent first.
+    pub(crate) fn oldest_in_flight(&self) -> Option<&Message> {
+        self.in_flight.front().map(|flight| &flight.entry.message)
     }
 
     /// Notes the packet id of the first message in flight that has none yet.
@@ -140,16 +172,47 @@ impl<T> Outbox<T> {
     /// Puts everything in flight back in its place, before what waits, as the connection is lost.
     /// A message that a newer one on its retained topic has overtaken is not sent again: that
     /// would bring back an older state for a moment.
-    pub(crate) fn connection_lost(&mut self) -> Vec<Fate<T>> {
-        let mut replaced = Vec::new();
-        while let Some(Flight { number, entry, .. }) = self.in_flight.pop_back() {
-            if self.retained.contains_key(&entry.message.topic) {
-                replaced.push((entry.ticket, Err(Undelivered::Replaced)));
+    ///
+    /// If it was the broker that `closed` the connection, it may have refused a message. Of several
+    /// in flight nobody knows which: each is sent alone from then on. A single one goes behind all
+    /// that waits, but for messages on its own topic, and is given up after [`MOST_REFUSALS`].
+    /// Connections that ended otherwise meanwhile start the count again.
+    pub(crate) fn connection_lost(&mut self, closed: bool) -> Vec<Fate<T>> {
+        let refused = closed && self.in_flight.len() == 1;
+        let mut fates = Vec::new();
+        while let Some(Flight { number, mut entry, .. }) = self.in_flight.pop_back() {
+            entry.suspect = closed;
+            entry.refusals = if closed { entry.refusals + u32::from(refused) } else { 0 };
+            let Entry { message: Message { topic, payload }, refusals, .. } = &entry;
+            if self.retained.contains_key(topic) {
+                fates.push((entry.ticket, Err(Undelivered::Replaced)));
+            } else if *refusals >= MOST_REFUSALS {
+                let (topic, size, connections) = (topic.clone(), payload.len(), *refusals);
+                let refused = Undelivered::Refused { topic, size, connections };
+                fates.push((entry.ticket, Err(refused)));
+            } else if refused {
+                self.put_last(number, entry);
             } else {
                 self.put(number, entry);
             }
         }
-        replaced
+        fates
+    }
+
+    /// Puts a message behind all others, and the later ones on its topic behind it.
+    fn put_last(&mut self, number: u64, entry: Entry<T>) {
+        // A retained topic has no others.
+        let later = self.transient.range(number..).copied();
+        let same = |number: &u64| {
+            self.waiting.get(number).is_some_and(|e| e.message.topic == entry.message.topic)
+        };
+        let later: Vec<u64> = later.filter(same).collect();
+        let later: Vec<_> = later.into_iter().filter_map(|number| self.take(number)).collect();
+        for entry in std::iter::once(entry).chain(later) {
+            let number = self.next_number;
+            self.next_number += 1;
+            self.put(number, entry);
+        }
     }
 
     fn put(&mut self, number: u64, entry: Entry<T>) {

@@ -82,12 +82,86 @@ fn what_was_in_flight_is_sent_again_in_order_but_for_overtaken_states() {
     }
     outbox.sent(1);
     let replaced = vec![(1, Err(Undelivered::Replaced))];
-    assert_eq!(outbox.connection_lost(), replaced);
+    assert_eq!(outbox.connection_lost(false), replaced);
     let again = [event(1), event(2), state(1)];
     for message in &again {
         assert_eq!(outbox.send(), Some(message));
     }
     assert_eq!(outbox.acknowledged(1), None, "ids end with the connection");
+}
+
+/// Sends all that the window lets through, and gives it.
+fn sent(outbox: &mut Outbox<usize>) -> Vec<Message> {
+    std::iter::from_fn(|| outbox.send().cloned()).collect()
+}
+
+fn acknowledge_all(outbox: &mut Outbox<usize>, packets: std::ops::RangeInclusive<u16>) {
+    for packet in packets {
+        outbox.sent(packet);
+        assert!(outbox.acknowledged(packet).is_some_and(|(_, fate)| fate.is_ok()));
+    }
+}
+
+#[test]
+fn a_message_on_which_the_broker_closes_five_connections_is_set_aside_and_told() {
+    let mut outbox = outbox(1, 9);
+    outbox.push(event(1), 1);
+    for _ in 1..MOST_REFUSALS {
+        assert_eq!(sent(&mut outbox), [event(1)]);
+        assert_eq!(outbox.connection_lost(true), []);
+    }
+    assert_eq!(sent(&mut outbox), [event(1)]);
+    let topic = topic(false, 1);
+    let refused = Undelivered::Refused { topic, size: 5, connections: MOST_REFUSALS };
+    assert_eq!(outbox.connection_lost(true), [(1, Err(refused))]);
+    assert!(outbox.is_empty());
+}
+
+#[test]
+fn a_connection_that_ends_otherwise_starts_the_count_again() {
+    let mut outbox = outbox(1, 9);
+    outbox.push(event(1), 1);
+    for closed in [true, true, true, true, false, true, true, true, true] {
+        assert_eq!(sent(&mut outbox), [event(1)]);
+        assert_eq!(outbox.connection_lost(closed), []);
+    }
+}
+
+#[test]
+fn a_message_that_may_be_refused_goes_behind_the_others_but_for_those_on_its_topic() {
+    let mut outbox = outbox(1, 9);
+    for (ticket, host) in [1, 2, 1, 3].into_iter().enumerate() {
+        let text = format!("{ticket}");
+        outbox.push(Message::new(topic(false, host), text), ticket);
+    }
+    outbox.send();
+    assert_eq!(outbox.connection_lost(true), []);
+    let mut order = Vec::new();
+    for packet in 1..=4 {
+        let message = outbox.send().cloned().expect("one more");
+        order.push(String::from_utf8(message.payload).unwrap());
+        acknowledge_all(&mut outbox, packet..=packet);
+    }
+    assert_eq!(order, ["1", "3", "0", "2"]);
+}
+
+#[test]
+fn of_several_in_flight_each_is_sent_alone_and_the_rest_through_the_window() {
+    let mut outbox = outbox(2, 9);
+    for host in 1..=5 {
+        outbox.push(event(host), host);
+    }
+    assert_eq!(sent(&mut outbox), [event(1), event(2)]);
+    assert_eq!(outbox.connection_lost(true), []);
+    assert_eq!(sent(&mut outbox), [event(1)]);
+    acknowledge_all(&mut outbox, 1..=1);
+    assert_eq!(sent(&mut outbox), [event(2)]);
+    assert_eq!(outbox.connection_lost(true), []);
+    assert_eq!(sent(&mut outbox), [event(3), event(4)]);
+    acknowledge_all(&mut outbox, 1..=2);
+    assert_eq!(sent(&mut outbox), [event(5)], "a suspect waits until nothing is in flight");
+    acknowledge_all(&mut outbox, 1..=1);
+    assert_eq!(sent(&mut outbox), [event(2)]);
 }
 
 #[derive(Debug, Clone)]
@@ -96,7 +170,7 @@ enum Step {
     Send,
     Sent,
     Acknowledged { nth: usize },
-    ConnectionLost,
+    ConnectionLost { closed: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -105,7 +179,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => Just(Step::Send),
         5 => Just(Step::Sent),
         4 => (0..4_usize).prop_map(|nth| Step::Acknowledged { nth }),
-        1 => Just(Step::ConnectionLost),
+        1 => any::<bool>().prop_map(|closed| Step::ConnectionLost { closed }),
     ]
 }
 
@@ -121,8 +195,10 @@ struct Books {
     /// Packet ids and tickets of what may be acknowledged.
     named: Vec<(u16, usize)>,
     last_packet: u16,
-    /// The newest ticket sent on this connection, and on any, for each topic.
+    /// The newest ticket sent on this connection for each topic.
     newest: HashMap<Topic, usize>,
+    /// On how many connections in a row the broker closed on each ticket alone.
+    refusals: HashMap<usize, u32>,
 }
 
 impl Books {
@@ -136,19 +212,24 @@ impl Books {
             named: Vec::new(),
             last_packet: 0,
             newest: HashMap::new(),
+            refusals: HashMap::new(),
         }
     }
 
     fn seal(&mut self, (ticket, fate): Fate<usize>) {
         assert_eq!(self.fates[ticket], None, "a second fate for {ticket}");
         let topic = &self.topics[ticket];
-        match fate {
+        match &fate {
             Ok(()) => {}
             Err(Undelivered::Replaced) => {
                 assert!(topic.is_retained());
                 assert!(self.topics[ticket + 1..].contains(topic));
             }
             Err(Undelivered::Overflow) => assert!(!topic.is_retained()),
+            Err(Undelivered::Refused { topic: refused, connections, .. }) => {
+                assert_eq!((refused, Some(connections)), (topic, self.refusals.get(&ticket)));
+                assert_eq!(*connections, MOST_REFUSALS);
+            }
             Err(other) => panic!("{other}"),
         }
         self.fates[ticket] = Some(fate);
@@ -190,8 +271,14 @@ impl Books {
                     self.seal(fate);
                 }
             }
-            Step::ConnectionLost => {
-                for fate in self.outbox.connection_lost() {
+            Step::ConnectionLost { closed } => {
+                let named = self.named.iter().map(|(_, ticket)| *ticket);
+                let lost: Vec<_> = self.unnamed.iter().copied().chain(named).collect();
+                for ticket in &lost {
+                    let refusals = self.refusals.entry(*ticket).or_default();
+                    *refusals = if closed { *refusals + u32::from(lost.len() == 1) } else { 0 };
+                }
+                for fate in self.outbox.connection_lost(closed) {
                     self.seal(fate);
                 }
                 (self.unnamed, self.named) = (VecDeque::new(), Vec::new());
@@ -219,12 +306,67 @@ proptest! {
         for step in steps {
             books.run(step);
         }
-        books.run(Step::ConnectionLost);
+        books.run(Step::ConnectionLost { closed: false });
         while !books.outbox.is_empty() {
             for step in [Step::Send, Step::Sent, Step::Acknowledged { nth: 0 }] {
                 books.run(step);
             }
         }
         prop_assert!(books.fates.iter().all(Option::is_some));
+    }
+
+    /// A broker acknowledges what it takes, late, and closes on what it refuses, at once.
+    #[test]
+    fn whatever_a_broker_refuses_is_set_aside_in_bounded_time_and_nothing_else_is(
+        window in 1..6_usize,
+        late in 0..4_usize,
+        messages in prop::collection::vec((any::<bool>(), 0..6_usize), 0..40),
+        refused in prop::collection::hash_set((any::<bool>(), 0..6_usize), 0..4),
+    ) {
+        let mut outbox = outbox(window, usize::MAX);
+        let mut fates: HashMap<usize, Result<(), Undelivered>> = HashMap::new();
+        let mut packet = 0;
+        let topics: Vec<_> = messages.iter().map(|(kind, host)| topic(*kind, *host)).collect();
+        let refused: Vec<_> = refused.iter().map(|(kind, host)| topic(*kind, *host)).collect();
+        for (ticket, topic) in topics.iter().enumerate() {
+            fates.extend(outbox.push(Message::new(topic.clone(), "text"), ticket));
+        }
+        let bad = topics.iter().filter(|topic| refused.contains(topic)).count();
+        let most = 1 + bad * (MOST_REFUSALS as usize + 1);
+        for connection in 0.. {
+            prop_assert!(connection <= most, "{connection} connections for {bad} messages");
+            // Acknowledgements that are on their way.
+            let mut taken = VecDeque::new();
+            let closed = loop {
+                let message = outbox.send().cloned();
+                let blocked = message.is_none();
+                if let Some(message) = message {
+                    packet += 1;
+                    outbox.sent(packet);
+                    if refused.contains(&message.topic) {
+                        break true;
+                    }
+                    taken.push_back(packet);
+                } else if taken.is_empty() {
+                    break false;
+                }
+                if taken.len() > late || blocked {
+                    fates.extend(taken.pop_front().and_then(|packet| outbox.acknowledged(packet)));
+                }
+            };
+            if !closed {
+                break;
+            }
+            fates.extend(outbox.connection_lost(true));
+        }
+        prop_assert!(outbox.is_empty());
+        for (ticket, topic) in topics.iter().enumerate() {
+            match &fates[&ticket] {
+                Ok(()) => prop_assert!(!refused.contains(topic)),
+                Err(Undelivered::Refused { .. }) => prop_assert!(refused.contains(topic)),
+                Err(Undelivered::Replaced) => prop_assert!(topic.is_retained()),
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+        }
     }
 }

@@ -2,16 +2,18 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use crate::{Backoff, BrokerUrl};
+use crate::{Backoff, BrokerUrl, Login, Tls};
 
 /// The time between signs of life on a connection that is otherwise silent. A broker that died
 /// without a word is noticed after at most twice as long.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Whether the broker remembers the client between its connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SessionKind {
     /// It forgets.
+    #[default]
     Clean,
     /// It keeps the subscriptions and what comes for them meanwhile. An optimisation only: the
     /// client subscribes again on every connection all the same.
@@ -23,6 +25,10 @@ pub enum SessionKind {
 pub struct Settings {
     /// Where to.
     pub broker: BrokerUrl,
+    /// What its TLS connections use, if the broker's address asks for TLS.
+    pub tls: Tls,
+    /// How it says who it is.
+    pub login: Login,
     /// The name under which the broker knows the client, of which it has one connection at a time.
     /// Without one the session is clean, whatever `session` says: the protocol has no other.
     pub client_id: String,

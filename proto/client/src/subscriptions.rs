@@ -13,7 +13,7 @@ use crate::ConnectionLost;
 /// The most filters that AWS IoT Core takes in one SUBSCRIBE.
 const FILTERS_AT_ONCE: usize = 8;
 /// The most SUBSCRIBE packets that wait for their answer.
-pub(crate) const SUBSCRIBES_AT_ONCE: usize = 64;
+const SUBSCRIBES_AT_ONCE: usize = 64;
 
 /// Every filter once, in the order in which they were added.
 #[derive(Debug, Default)]

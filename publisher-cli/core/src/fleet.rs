@@ -8,6 +8,7 @@ use std::{
 use herald_proto::{
     host::{FleetId, HostId, ProfileName},
     key::{KeyId, PublicKey},
+    login::BrokerName,
     topic::{Filter, Subject, Topic},
 };
 
@@ -16,8 +17,55 @@ use herald_proto::{
 pub struct Fleet {
     id: FleetId,
     broker: String,
+    login: Login,
+    tls: Tls,
     trust: Option<PathBuf>,
     hosts: BTreeMap<HostId, Host>,
+}
+
+/// How operators say to the broker who they are. Paths are as they were written.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Login {
+    /// They do not, or only by a TLS certificate.
+    None {},
+    /// By tokens that are signed with a login key, which signs nothing else.
+    Signed {
+        /// The file with the key.
+        key: Option<PathBuf>,
+        /// The login's name in the fleet, if it is not the key's.
+        name: Option<HostId>,
+        /// The broker's name for itself, if it is not its host.
+        broker_name: Option<BrokerName>,
+    },
+    /// By a password.
+    Password {
+        /// The user's name.
+        user: String,
+        /// The file with the password.
+        file: PathBuf,
+        /// Whether the password may be sent where others on the way can read it.
+        #[serde(default)]
+        unprotected: bool,
+    },
+}
+
+impl Default for Login {
+    fn default() -> Self {
+        Self::None {}
+    }
+}
+
+/// What TLS uses, all of it in PEM format. Paths are as they were written.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The authorities that may name brokers, in place of the system's.
+    pub ca: Option<PathBuf>,
+    /// The operator's certificate, with its chain.
+    pub certificate: Option<PathBuf>,
+    /// The certificate's key.
+    pub key: Option<PathBuf>,
 }
 
 /// A host of the fleet.
@@ -48,6 +96,10 @@ pub enum BadFleet {
 struct FleetFile {
     fleet: FleetId,
     broker: String,
+    #[serde(default)]
+    login: Login,
+    #[serde(default)]
+    tls: Tls,
     trust: Option<PathBuf>,
     #[serde(default)]
     hosts: BTreeMap<HostId, Host>,
@@ -67,7 +119,8 @@ impl Fleet {
                 return Err(BadFleet::SharedKey { first: first.clone(), second: name.clone() });
             }
         }
-        Ok(Self { id: file.fleet, broker: file.broker, trust: file.trust, hosts: file.hosts })
+        let FleetFile { fleet: id, broker, login, tls, trust, hosts } = file;
+        Ok(Self { id, broker, login, tls, trust, hosts })
     }
 
     /// Gives the fleet's name.
@@ -78,6 +131,16 @@ impl Fleet {
     /// Gives the broker's URL, as it was written.
     pub fn broker(&self) -> &str {
         &self.broker
+    }
+
+    /// Gives how operators log in.
+    pub fn login(&self) -> &Login {
+        &self.login
+    }
+
+    /// Gives what TLS uses.
+    pub fn tls(&self) -> &Tls {
+        &self.tls
     }
 
     /// Gives the path of the trust file, as it was written.
@@ -148,9 +211,23 @@ mod tests {
     }
 
     #[test]
+    fn logins_and_tls_are_read_and_a_fleet_without_them_has_none() {
+        let read = |rest: &str| Fleet::from_toml(&file(rest)).unwrap();
+        assert_eq!((read("").login(), read("").tls()), (&Login::None {}, &Tls::default()));
+        let signed = read("[login]\nkind = \"signed\"\nname = \"alice\"");
+        let expected =
+            Login::Signed { key: None, name: Some("alice".parse().unwrap()), broker_name: None };
+        assert_eq!(signed.login(), &expected);
+        let tls = read("[tls]\nca = \"ca.pem\"");
+        assert_eq!(tls.tls().ca.as_deref(), Some(Path::new("ca.pem")));
+    }
+
+    #[test]
     fn unknown_settings_and_bad_names_and_keys_are_refused_by_name_and_line() {
         for (text, expected) in [
             (file("brokr = \"x\""), "brokr"),
+            (file("tls.cert = \"x\""), "cert"),
+            (file("login.kind = \"key\""), "key"),
             (file("[hosts.a]\nkeys = \"x\""), "keys"),
             (file("[hosts.a]\nkey = \"x\""), "name:base64"),
             (file("[hosts.a]"), "key"),

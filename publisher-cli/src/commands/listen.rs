@@ -58,7 +58,7 @@ async fn listen(args: &Args, file: &FleetFile) -> anyhow::Result<()> {
     let chosen = |host: &&HostId| args.hosts.is_empty() || args.hosts.contains(host);
     let hosts: Vec<_> = fleet.hosts().filter(chosen).collect();
     let filters = hosts.iter().flat_map(|host| filters(file, host, &args.profile)).collect();
-    let mut connection = Connection::open(&file.broker, filters, args.connect_timeout).await?;
+    let mut connection = Connection::open(file.access()?, filters, args.connect_timeout).await?;
     let mut view = FleetView::new(args.profile.clone(), hosts);
     let mut left = args.count;
     while left != Some(0) {

@@ -89,7 +89,7 @@ pub(crate) async fn run(args: Args, global: &Global, began: Instant) -> anyhow::
     }
     let filters = wanted.keys().flat_map(|host| release::filters(&operator, options, host));
     let connecting =
-        Connection::open(&operator.file.broker, filters.collect(), options.connect_timeout);
+        Connection::open(operator.file.access()?, filters.collect(), options.connect_timeout);
     // Nix is asked while the connection is made.
     let (closures, mut connection) = tokio::try_join!(closures(&args, &wanted), connecting)?;
     let mut survey = Survey::new(&operator, &options.profile, wanted.keys(), &mut connection);

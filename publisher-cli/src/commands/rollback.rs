@@ -35,8 +35,8 @@ pub(crate) async fn run(args: Args, global: &Global, began: Instant) -> anyhow::
     let operator = Operator::load(global, &options)?;
     operator.file.require(&hosts)?;
     let filters = hosts.iter().flat_map(|host| release::filters(&operator, &options, host));
-    let (broker, within) = (&operator.file.broker, options.connect_timeout);
-    let mut connection = Connection::open(broker, filters.collect(), within).await?;
+    let (access, within) = (operator.file.access()?, options.connect_timeout);
+    let mut connection = Connection::open(access, filters.collect(), within).await?;
     let mut survey = Survey::new(&operator, &options.profile, &hosts, &mut connection);
     survey.wait_for_reports(&operator, &mut connection).await?;
     let plan = plan(&hosts, &options, &survey)?;

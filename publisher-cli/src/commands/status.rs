@@ -44,7 +44,7 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
     file.require_hosts()?;
     let fleet = &file.fleet;
     let filters = fleet.hosts().flat_map(|host| fleet.reports_of(host, &args.profile)).collect();
-    let mut connection = Connection::open(&file.broker, filters, args.connect_timeout).await?;
+    let mut connection = Connection::open(file.access()?, filters, args.connect_timeout).await?;
     let mut view = FleetView::new(args.profile.clone(), fleet.hosts());
     let deadline = Instant::now() + args.wait;
     while !view.is_complete() {

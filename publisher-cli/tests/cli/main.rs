@@ -2,6 +2,7 @@
 //! as a test tells them to.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test helper fails by panicking")]
 
+mod access;
 mod closure;
 mod listening;
 mod offline;

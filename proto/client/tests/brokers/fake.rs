@@ -30,6 +30,32 @@ impl Fake {
         session
     }
 
+    /// Waits for a connection without a will that logs in, and leaves that without an answer. Gives
+    /// its user name and its password.
+    pub(crate) async fn accept_login(&self) -> (FakeSession, String, String) {
+        let (stream, _) = bounded(self.0.accept()).await.unwrap();
+        let mut session = FakeSession(stream);
+        let (first, body) = session.packet().await;
+        assert_eq!(first, CONNECT);
+        // Protocol name and level, flags, keep-alive; then client id, user name and password.
+        let mut rest = &body[10..];
+        let mut text = || {
+            let length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+            let (text, behind) = rest[2..].split_at(length);
+            rest = behind;
+            String::from_utf8(text.to_vec()).unwrap()
+        };
+        let (_client_id, user, password) = (text(), text(), text());
+        (session, user, password)
+    }
+
+    /// Waits for a connection of a client that the broker remembers, and says so.
+    pub(crate) async fn accept_known(&self) -> FakeSession {
+        let mut session = self.accept().await;
+        session.say(&[0x20, 2, 1, 0]).await;
+        session
+    }
+
     /// Waits for a connection, and accepts it.
     pub(crate) async fn accept_well(&self) -> FakeSession {
         let mut session = self.accept().await;
@@ -108,6 +134,15 @@ impl FakeSession {
         assert_eq!(first, SUBSCRIBE);
         let length = u8::try_from(2 + codes.len()).unwrap();
         self.say(&[&[0x90, length, body[0], body[1]], codes].concat()).await;
+    }
+
+    /// Reads a QoS 1 PUBLISH, and gives its packet id, its topic and its payload.
+    pub(crate) async fn message(&mut self) -> ([u8; 2], String, Vec<u8>) {
+        let (first, body) = self.packet().await;
+        assert!(first == PUBLISH_QOS_1 || first == PUBLISH_QOS_1_RETAINED, "{first:x}");
+        let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
+        let topic = String::from_utf8(body[2..2 + length].to_vec()).unwrap();
+        (packet_id(&body), topic, body[4 + length..].to_vec())
     }
 
     /// Reads a QoS 1 PUBLISH and gives its packet id.

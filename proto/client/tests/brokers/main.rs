@@ -7,4 +7,7 @@ mod hostile;
 mod mosquitto;
 mod ordinary;
 mod outages;
+mod refusing;
+mod resuming;
+mod secure;
 mod support;

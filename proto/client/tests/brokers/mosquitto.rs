@@ -13,16 +13,24 @@ use crate::support::BOUND;
 
 pub(crate) struct Mosquitto {
     port: u16,
+    /// Further lines of its configuration.
+    settings: String,
     process: Child,
 }
 
 impl Mosquitto {
     /// Starts one on a free port.
     pub(crate) fn start() -> Self {
+        Self::start_with("allow_anonymous true")
+    }
+
+    /// Starts one with further lines of configuration.
+    pub(crate) fn start_with(settings: &str) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        Self { port, process: run(port) }
+        let settings = settings.to_owned();
+        Self { port, process: run(port, &settings), settings }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -44,7 +52,7 @@ impl Mosquitto {
 
     /// Starts it again on the same port, after [`Mosquitto::kill`].
     pub(crate) fn restart(&mut self) {
-        self.process = run(self.port);
+        self.process = run(self.port, &self.settings);
     }
 }
 
@@ -56,12 +64,12 @@ impl Drop for Mosquitto {
 }
 
 /// Runs mosquitto, and waits until it says that it does.
-fn run(port: u16) -> Child {
+fn run(port: u16, settings: &str) -> Child {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("mosquitto.conf");
     let text = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n\
-         max_queued_messages 0\nlog_dest stderr\nlog_type all\n"
+        "listener {port} 127.0.0.1\nuser root\npersistence false\nmax_queued_messages 0\n\
+         log_dest stderr\nlog_type all\n{settings}\n"
     );
     fs::write(&config, text).unwrap();
     let mut process = Command::new(program())

@@ -7,8 +7,8 @@ use std::{
 };
 
 use herald_client::{
-    Backoff, BrokerUrl, Client, ConnectionLost, Event, Greeter, Inbox, KEEP_ALIVE, Message,
-    SessionKind, Settings, start,
+    Backoff, BrokerUrl, Client, ConnectionLost, Event, Greeter, Inbox, KEEP_ALIVE, Login, Message,
+    SessionKind, Settings, Tls, start,
 };
 use herald_proto::topic::{Filter, Subject, Topic};
 
@@ -36,6 +36,8 @@ pub(crate) fn says(topic: Topic, text: &str) -> Message {
 pub(crate) fn settings(port: u16, client_id: &str) -> Settings {
     Settings {
         broker: format!("mqtt://127.0.0.1:{port}").parse::<BrokerUrl>().unwrap(),
+        tls: Tls::default(),
+        login: Login::None,
         client_id: client_id.to_owned(),
         session: SessionKind::Clean,
         keep_alive: KEEP_ALIVE,

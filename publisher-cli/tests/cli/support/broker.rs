@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use herald_client::{Backoff, KEEP_ALIVE, Message, SessionKind, Settings};
+use herald_client::{Backoff, KEEP_ALIVE, Login, Message, SessionKind, Settings, Tls};
 use herald_proto::topic::{Subject, Topic};
 use tempfile::TempDir;
 
@@ -16,26 +16,34 @@ pub(crate) struct Broker {
     process: Child,
     port: u16,
     folder: TempDir,
+    /// Further lines of its configuration.
+    settings: String,
 }
 
 impl Broker {
     pub(crate) fn start() -> Self {
-        // Between finding a free port and listening on it somebody else may take it.
-        (0..10).find_map(|_| Self::try_start()).expect("mosquitto starts on a free port")
+        Self::start_with("allow_anonymous true")
     }
 
-    fn try_start() -> Option<Self> {
+    /// Starts one with further lines of configuration.
+    pub(crate) fn start_with(settings: &str) -> Self {
+        // Between finding a free port and listening on it somebody else may take it.
+        (0..10).find_map(|_| Self::try_start(settings)).expect("mosquitto starts on a free port")
+    }
+
+    fn try_start(settings: &str) -> Option<Self> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
-        let process = launch(port, &folder)?;
-        Some(Self { process, port, folder })
+        let process = launch(port, &folder, settings)?;
+        Some(Self { process, port, folder, settings: settings.to_owned() })
     }
 
     /// Ends it and starts it anew on its port: it has lost what it kept.
     pub(crate) fn restart(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
-        self.process = launch(self.port, &self.folder).expect("the port is still free");
+        self.process =
+            launch(self.port, &self.folder, &self.settings).expect("the port is still free");
     }
 
     pub(crate) fn url(&self) -> String {
@@ -43,11 +51,9 @@ impl Broker {
     }
 }
 
-fn launch(port: u16, folder: &TempDir) -> Option<Child> {
+fn launch(port: u16, folder: &TempDir, settings: &str) -> Option<Child> {
     let config = folder.path().join("mosquitto.conf");
-    let text = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_queued_messages 0\n"
-    );
+    let text = format!("listener {port} 127.0.0.1\nuser root\nmax_queued_messages 0\n{settings}\n");
     std::fs::write(&config, text).unwrap();
     let found = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin";
     let mut process = Command::new("mosquitto")
@@ -84,6 +90,8 @@ impl Broker {
     pub(crate) fn publish(&self, subject: Subject, payload: Vec<u8>) {
         let settings = Settings {
             broker: self.url().parse().unwrap(),
+            tls: Tls::default(),
+            login: Login::None,
             client_id: "somebody".to_owned(),
             session: SessionKind::Clean,
             keep_alive: KEEP_ALIVE,

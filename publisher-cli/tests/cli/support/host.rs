@@ -1,6 +1,8 @@
 use std::{num::NonZeroUsize, sync::mpsc, thread};
 
-use herald_client::{Backoff, Client, Event, KEEP_ALIVE, Message, SessionKind, Settings};
+use herald_client::{
+    Backoff, Client, Event, KEEP_ALIVE, Login, Message, SessionKind, Settings, Tls,
+};
 use herald_proto::{
     WIRE_VERSION,
     host::{FleetId, HostId, ProfileName},
@@ -149,6 +151,8 @@ impl Actor {
         let name = self.host.name.clone();
         let settings = Settings {
             broker: url.parse().unwrap(),
+            tls: Tls::default(),
+            login: Login::None,
             client_id: format!("host-{name}"),
             session: SessionKind::Clean,
             keep_alive: KEEP_ALIVE,

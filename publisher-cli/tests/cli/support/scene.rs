@@ -12,7 +12,12 @@ pub(crate) struct Scene {
 impl Scene {
     /// With these hosts' keys in the fleet file; none of them is connected.
     pub(crate) fn new(hosts: &[&Host]) -> Self {
-        let (desk, broker) = (Desk::new(), Broker::start());
+        Self::with_broker(Broker::start(), hosts)
+    }
+
+    /// The same with a broker of its own kind.
+    pub(crate) fn with_broker(broker: Broker, hosts: &[&Host]) -> Self {
+        let desk = Desk::new();
         let operator = stdout(&desk.herald("key public")).trim().to_owned();
         desk.fleet(&broker.url(), hosts);
         Self { desk, broker, operator }
