@@ -5,7 +5,7 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use herald_proto::time::Timestamp;
@@ -16,7 +16,7 @@ use crate::{
     dispatch::Dispatch,
     journal::Journal,
     listener::Peer,
-    log_limit::LogLimit,
+    log::RateLimited,
     metrics::Metrics,
     packet::ConnectReturn,
     principal::Principal,
@@ -30,6 +30,9 @@ const ROOM: usize = 256 * 1024 * 1024;
 /// Most passwords that are checked at a time: each takes a core and tens of MiB for a moment.
 const PASSWORD_CHECKS: usize = 2;
 
+/// Most log lines for a reason in a second.
+const LOG_LINES: u32 = 5;
+
 /// What all sessions share.
 pub struct Broker {
     pub(crate) store: Arc<Store>,
@@ -42,7 +45,7 @@ pub struct Broker {
     pub(crate) room: Arc<Semaphore>,
     authenticator: RwLock<Arc<Authenticator>>,
     password_checks: Semaphore,
-    log: LogLimit,
+    log: RateLimited,
     ids: AtomicU64,
 }
 
@@ -75,7 +78,7 @@ impl Broker {
             room: Arc::new(Semaphore::new(ROOM)),
             authenticator: RwLock::new(Arc::new(authenticator)),
             password_checks: Semaphore::new(PASSWORD_CHECKS),
-            log: LogLimit::default(),
+            log: RateLimited::new(LOG_LINES),
             ids: AtomicU64::new(1),
         }
     }
@@ -105,9 +108,10 @@ impl Broker {
             authenticator.authenticate(credentials, now())
         };
         authenticated.map_err(|error| {
-            self.log.warn(Refusal::BadLogin.name(), || {
-                tracing::warn!(%error, peer = %peer.address, client = credentials.client_id, "bad login");
-            });
+            if let Some(suppressed) = self.admitted(Refusal::BadLogin) {
+                let (peer, client) = (peer.address, credentials.client_id);
+                tracing::warn!(%error, %peer, client, suppressed, "bad login");
+            }
             error.return_code()
         })
     }
@@ -120,15 +124,22 @@ impl Broker {
     /// Counts and logs what was refused to a session.
     pub(crate) fn refused(&self, reason: Refusal, client: &str, principal: &Principal) {
         self.metrics.refused(reason);
-        self.log.info(reason.name(), || tracing::info!(%reason, client, %principal, "refused"));
+        if let Some(suppressed) = self.admitted(reason) {
+            tracing::info!(%reason, client, %principal, suppressed, "refused");
+        }
     }
 
     /// Counts and logs a connection that got no session.
     pub(crate) fn refused_connection(&self, reason: Refusal, peer: &Peer) {
         self.metrics.refused(reason);
-        self.log.info(reason.name(), || {
-            tracing::info!(%reason, peer = %peer.address, "connection refused");
-        });
+        if let Some(suppressed) = self.admitted(reason) {
+            tracing::info!(%reason, peer = %peer.address, suppressed, "connection refused");
+        }
+    }
+
+    /// Tells whether a line for this reason may be logged, and how many were not.
+    fn admitted(&self, reason: Refusal) -> Option<u64> {
+        self.log.admit(reason.name(), Instant::now())
     }
 
     /// Logs that the store can't be read.

@@ -145,7 +145,7 @@ mod tests {
     fn gets(mailbox: &Mailbox) -> bool {
         let waker = noop_waker();
         let context = &Context::from_waker(&waker);
-        matches!(mailbox.poll_work(context), Poll::Ready(Ok(Work::Send(_))))
+        matches!(mailbox.poll_work(context), Poll::Ready(Ok(Work::Send(..))))
     }
 
     fn give(dispatch: &Dispatch, topic: &'static str) {

@@ -37,10 +37,11 @@ const OTHER_FILTERS: usize = 100_000;
 pub async fn serve(broker: Arc<Broker>, accepted: Accepted) {
     let Accepted { mut stream, peer, permit, deadline, full } = accepted;
     let mut received = BytesMut::new();
-    let greeting = async {
+    // On the heap, as its space is needed for an instant and this task may live for weeks.
+    let greeting = Box::pin(async {
         let connect = connect(&broker, &mut stream, &mut received).await?;
         if full {
-            return Err(Some(Refused::with(Refusal::FullHouse, ConnectReturn::Unavailable)));
+            return Err(Some(Refused::counted(ConnectReturn::Unavailable)));
         }
         let asked = Asked::of(connect)?;
         let principal = authenticate(&broker, &peer, &asked).await?;
@@ -48,14 +49,9 @@ pub async fn serve(broker: Arc<Broker>, accepted: Accepted) {
         let answer = packet::connack(present, ConnectReturn::Accepted);
         stream.write_all(&answer).await.map_err(|_| None::<Refused>)?;
         Ok(session)
-    };
+    });
     let refused = match timeout_at(deadline, greeting).await {
-        Ok(Ok(session)) => {
-            broker.metrics.session_began();
-            // A task of its own, so that what the handshake needed is freed.
-            tokio::spawn(session.run(stream, received));
-            return;
-        }
+        Ok(Ok(session)) => return Box::pin(session.run(stream, received)).await,
         Ok(Err(None)) => return,
         Ok(Err(Some(refused))) => refused,
         Err(_) => Refused::silently(Refusal::HandshakeTimeout),
@@ -173,6 +169,7 @@ impl Asked {
             end: End::Gone,
             _place: place,
             _permit: permit,
+            _counted: broker.metrics.session(),
         };
         match kept {
             Some(kept) if persistent => {

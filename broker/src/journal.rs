@@ -83,7 +83,7 @@ pub enum Died {
 /// When there can be no thread.
 pub fn start(
     store: Arc<Store>,
-    relay: Relay<Receipt>,
+    relay: Relay<Passing>,
     metrics: Arc<Metrics>,
 ) -> std::io::Result<(Journal, oneshot::Receiver<Result<(), Died>>)> {
     let (entries, incoming) = mpsc::channel();
@@ -156,9 +156,24 @@ impl Journal {
     }
 }
 
+/// What goes through the relay with a message.
+#[derive(Debug)]
+pub struct Passing {
+    /// The publisher's receipt.
+    pub receipt: Receipt,
+    /// When it went in.
+    pub since: Instant,
+}
+
+impl Passing {
+    fn now(receipt: Receipt) -> Self {
+        Self { receipt, since: Instant::now() }
+    }
+}
+
 struct Writer {
     store: Arc<Store>,
-    relay: Relay<Receipt>,
+    relay: Relay<Passing>,
     metrics: Arc<Metrics>,
     dirty: Arc<Mutex<Vec<Position>>>,
     flushed: Instant,
@@ -204,7 +219,9 @@ impl Writer {
             let began = Instant::now();
             match self.store.commit(&changes) {
                 Ok(committed) => {
-                    self.metrics.committed(began.elapsed(), self.store.retained());
+                    let messages = committed.iter().flatten().count();
+                    self.metrics.committed(messages, began.elapsed());
+                    self.metrics.set_stored(&self.store);
                     revisions = committed;
                 }
                 Err(error @ CommitError::NoSpace { .. }) => {
@@ -219,7 +236,8 @@ impl Writer {
             let revision = if is_change(&entry) { revisions.next().flatten() } else { None };
             match entry {
                 Entry::Publish { topic, payload, qos, receipt, .. } => {
-                    self.relay.publish(&Message { topic, payload, revision }, qos, receipt)?;
+                    let message = Message { topic, payload, revision };
+                    self.relay.publish(&message, qos, Passing::now(receipt))?;
                 }
                 Entry::Save { done: Some(done), .. }
                 | Entry::Drop { done, .. }
@@ -241,7 +259,7 @@ impl Writer {
                 }
                 Entry::Publish { topic, payload, qos, receipt, .. } => {
                     let message = Message { topic, payload, revision: None };
-                    self.relay.publish(&message, qos, receipt)?;
+                    self.relay.publish(&message, qos, Passing::now(receipt))?;
                 }
                 // Whoever waits for it is told by the end of the channel.
                 Entry::Save { .. } | Entry::Drop { .. } | Entry::Settle { .. } | Entry::Stop => {}

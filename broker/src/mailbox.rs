@@ -99,8 +99,8 @@ struct Publishing {
 /// What the session is to do.
 #[derive(Debug)]
 pub enum Work {
-    /// Send these bytes.
-    Send(Vec<u8>),
+    /// Send these bytes, with so many messages in them.
+    Send(Vec<u8>, usize),
     /// Fetch these retained messages, and give them to [`Mailbox::fetched`].
     Fetch(Vec<(Revision, Serial)>),
     /// Wait: the client has to acknowledge something first.
@@ -318,6 +318,7 @@ impl Mailbox {
             }
             return Poll::Ready(Ok(Work::Fetch(fetch)));
         }
+        let mut messages = 0;
         if state.backlog.is_empty() {
             while out.len() < BATCH
                 && let Some(first) = state.queue.front()
@@ -325,13 +326,14 @@ impl Mailbox {
             {
                 let Some(queued) = state.queue.pop_front() else { break };
                 state.send_live(&mut out, queued);
+                messages += 1;
             }
             if state.queue.is_empty() {
                 state.queue = VecDeque::new();
             }
         }
         if !out.is_empty() {
-            return Poll::Ready(Ok(Work::Send(out)));
+            return Poll::Ready(Ok(Work::Send(out, messages)));
         }
         if !state.queue.is_empty() || !state.backlog.is_empty() {
             let acknowledgements = state.acknowledgements;
@@ -367,9 +369,10 @@ impl Mailbox {
     pub fn fetched(
         &self,
         fetched: impl IntoIterator<Item = ((Revision, Serial), Option<Message>)>,
-    ) -> Vec<u8> {
+    ) -> Work {
         let mut state = self.lock();
         let mut out = Vec::new();
+        let mut messages = 0;
         for ((revision, serial), message) in fetched {
             // The look-up was by what the topic begins with.
             let qos = message.as_ref().and_then(|message| state.subscriptions.qos(serial, message));
@@ -385,8 +388,9 @@ impl Mailbox {
                 QoS::AtLeastOnce => Some(state.put_in_flight(Mark::Backlog(revision, serial))),
             };
             packet::publish(&mut out, &message, packet, true);
+            messages += 1;
         }
-        out
+        Work::Send(out, messages)
     }
 }
 

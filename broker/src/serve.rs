@@ -16,8 +16,9 @@ use herald_broker::{
     listener::{self, Accepted, Door, Transport},
     log::RateLimited,
     logins::{self, Logins},
-    metrics::{self, Metrics},
+    metrics::Metrics,
     passwords::{self, Passwords},
+    scrape,
     server::{Died, NotStarted, Server},
     tls::{self, Tls},
 };
@@ -121,7 +122,7 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     if let Some(listener) = scraped {
         let metrics = Arc::clone(&metrics);
         tasks.spawn(async move {
-            metrics::serve(listener, metrics).await;
+            scrape::serve(listener, metrics).await;
         });
     }
     let watched: Vec<Arc<Tls>> = transports.iter().filter_map(Transport::tls).cloned().collect();

@@ -13,8 +13,7 @@ use crate::{
     auth::Authenticator,
     broker::{Broker, Settings},
     dispatch::Dispatch,
-    journal,
-    mailbox::Receipt,
+    journal::{self, Passing},
     metrics::Metrics,
     refusal::Refusal,
     relay::{self, Outlet},
@@ -69,6 +68,13 @@ pub enum Died {
     Thread(&'static str),
 }
 
+impl Died {
+    /// Tells whether the store is why.
+    pub fn is_of_the_store(&self) -> bool {
+        matches!(self, Self::Journal(journal::Died::Store(_)))
+    }
+}
+
 impl Server {
     /// Opens the store and starts the threads. Blocks for as long as that takes.
     ///
@@ -88,9 +94,10 @@ impl Server {
         let (journal, journal_end) =
             journal::start(Arc::clone(&store), relay, Arc::clone(&metrics))
                 .map_err(NotStarted::Thread)?;
-        let dispatcher = start_dispatcher(outlet, Arc::clone(&dispatch));
+        let dispatcher =
+            start_dispatcher(outlet, Arc::clone(&dispatch), Arc::clone(&metrics));
         let dispatcher = dispatcher.map_err(NotStarted::Thread)?;
-        metrics.opened(store.retained());
+        metrics.set_stored(&store);
         let broker = Broker::new(store, journal, dispatch, metrics, authenticator, settings);
         Ok(Self { broker: Arc::new(broker), journal: journal_end, dispatcher })
     }
@@ -129,15 +136,17 @@ impl Server {
 
 /// Gives messages to those who subscribed to them, on a thread of its own.
 fn start_dispatcher(
-    mut outlet: Outlet<Receipt>,
+    mut outlet: Outlet<Passing>,
     dispatch: Arc<Dispatch>,
+    metrics: Arc<Metrics>,
 ) -> std::io::Result<oneshot::Receiver<relay::Died>> {
     let (ended, end) = oneshot::channel();
     thread::Builder::new().name("dispatcher".to_owned()).spawn(move || {
         let died = loop {
             match outlet.next() {
-                Ok((message, qos, receipt)) => {
+                Ok((message, qos, Passing { receipt, since })) => {
                     dispatch.dispatch(&Arc::new(message), qos, &receipt);
+                    metrics.relayed(since.elapsed());
                 }
                 Err(died) => break died,
             }

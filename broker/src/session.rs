@@ -26,6 +26,7 @@ use crate::{
     limits::Permit,
     mailbox::{Mailbox, Receipt, Work},
     message::{Message, Revision},
+    metrics::Counted,
     packet::{self, Packet, Publish, QoS, SUBSCRIPTION_REFUSED},
     principal::Principal,
     refusal::Refusal,
@@ -58,6 +59,7 @@ pub struct Session {
     pub(crate) end: End,
     pub(crate) _place: Place,
     pub(crate) _permit: Permit,
+    pub(crate) _counted: Counted,
 }
 
 /// What is published if the client goes without a word.
@@ -127,10 +129,7 @@ impl Session {
                     biased;
                     read = fill(&mut stream, &mut received) => match read {
                         Ok(0) | Err(_) => return End::Gone,
-                        Ok(count) => {
-                            self.broker.metrics.received(count);
-                            break;
-                        }
+                        Ok(_) => break,
                     },
                     () = &mut silence => {
                         let due = heard + self.patience;
@@ -178,7 +177,7 @@ impl Session {
         };
         self.mailbox.publishing(publish.packet);
         let receipt = Receipt::new(Arc::clone(&self.mailbox), publish.packet, room);
-        self.broker.metrics.message_received();
+        self.broker.metrics.received(size);
         self.broker.hand_in(&topic, publish, receipt);
         Ok(())
     }
@@ -293,12 +292,16 @@ impl Session {
                 Ok(work) => work,
                 Err(reason) => return End::Refused(reason),
             };
-            let bytes = match work {
-                Work::Send(bytes) => bytes,
+            let work = match work {
                 Work::Fetch(wanted) => match self.fetch(wanted) {
-                    Ok(bytes) => bytes,
+                    Ok(work) => work,
                     Err(reason) => return End::Refused(reason),
                 },
+                other => other,
+            };
+            let (bytes, messages) = match work {
+                Work::Send(bytes, messages) => (bytes, messages),
+                Work::Fetch(_) => continue,
                 Work::Blocked { acknowledgements } => {
                     let since = match blocked {
                         Some((before, since)) if before == acknowledgements => since,
@@ -321,7 +324,7 @@ impl Session {
                 }
             };
             match timeout(slow, sending).await {
-                Ok(Ok(())) => self.broker.metrics.sent(bytes.len()),
+                Ok(Ok(())) => self.broker.metrics.sent(messages, bytes.len()),
                 Ok(Err(end)) => return end,
                 Err(_) => return End::Refused(Refusal::Slow),
             }
@@ -329,7 +332,7 @@ impl Session {
     }
 
     /// Reads retained messages and encodes them.
-    fn fetch(&self, wanted: Vec<(Revision, Serial)>) -> Result<Vec<u8>, Refusal> {
+    fn fetch(&self, wanted: Vec<(Revision, Serial)>) -> Result<Work, Refusal> {
         let revisions: Vec<Revision> = wanted.iter().map(|(revision, _)| *revision).collect();
         let messages = self.broker.store.messages(&revisions);
         let messages = messages.map_err(|error| self.broker.unreadable(&error))?;
@@ -366,7 +369,6 @@ impl Drop for Session {
         {
             self.broker.publish_will(*will);
         }
-        self.broker.metrics.session_ended();
     }
 }
 

@@ -29,7 +29,7 @@ fn sent(mailbox: &Mailbox) -> (Vec<(u16, u64)>, Vec<u16>) {
     let mut all = (Vec::new(), Vec::new());
     loop {
         match work(mailbox) {
-            Some(Ok(Work::Send(bytes))) => read(&bytes, &mut all),
+            Some(Ok(Work::Send(bytes, _))) => read(&bytes, &mut all),
             Some(Ok(Work::Fetch(wanted))) => {
                 let fetched = wanted.into_iter().map(|(revision, serial)| {
                     // Odd ones were superseded meanwhile.
@@ -37,7 +37,9 @@ fn sent(mailbox: &Mailbox) -> (Vec<(u16, u64)>, Vec<u16>) {
                     let message = found.then(|| (*message(revision.get())).clone());
                     ((revision, serial), message)
                 });
-                read(&mailbox.fetched(fetched), &mut all);
+                if let Work::Send(bytes, _) = mailbox.fetched(fetched) {
+                    read(&bytes, &mut all);
+                }
             }
             _ => return all,
         }

@@ -1,1 +1,0 @@
-pub use tokio::net::TcpStream as Stream;
