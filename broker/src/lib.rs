@@ -1,4 +1,5 @@
 //! Herald's broker: MQTT 3.1.1 sessions and durable retained messages around rumqttd's router.
 
+pub mod config;
 pub mod principal;
 pub mod refusal;

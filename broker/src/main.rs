@@ -3,7 +3,6 @@
 //! Reads the configuration, starts the relay, says when clients are served, and gives every end an
 //! exit code. It knows no MQTT, and nothing that it carries is trusted for having passed here.
 
-mod config;
 mod probe;
 mod relay;
 
@@ -14,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use config::{Config, Loopback};
+use herald_broker::config::{self, Config, Kind, Loopback};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -107,25 +106,37 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<(), Failure> {
     let mut config = Config::load(args.config.as_deref())?;
     if let Some(listen) = args.listen {
-        config.listen = listen;
+        config.listen_only(listen, true);
     }
     if let Some(Command::CheckConfig) = args.command {
         return say(&config.to_string()).map_err(Failure::Start);
     }
+    let address = listen(&config)?;
     start_logging()?;
     allow_connections(config.max_connections);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::Start)?
-        .block_on(serve(&config))
+        .block_on(serve(address, &config))
+}
+
+/// Gives the one address that the relay can serve.
+fn listen(config: &Config) -> Result<SocketAddr, Failure> {
+    config.require_listener()?;
+    match &*config.listeners {
+        [listener] if listener.kind == Kind::Tcp && listener.anonymous => Ok(listener.address),
+        _ => Err(Failure::Start(io::Error::other(
+            "this release serves one listener: tcp, on loopback, anonymous",
+        ))),
+    }
 }
 
 /// Runs the relay until a signal asks for its end.
-async fn serve(config: &Config) -> Result<(), Failure> {
+async fn serve(address: SocketAddr, config: &Config) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Start)?;
-    let address = claim(config.listen.into())?;
+    let address = claim(address)?;
     let mut ended = relay::start(address, config).map_err(Failure::Start)?;
     let life = async {
         tokio::select! {

@@ -11,7 +11,7 @@ use std::thread;
 use rumqttd::{Broker, ConnectionSettings, RouterConfig, ServerSettings};
 use tokio::sync::oneshot;
 
-use crate::config::Config;
+use herald_broker::config::Config;
 
 /// The exit code that says that the router or its listener died.
 pub(crate) const DIED: u8 = 4;
@@ -26,6 +26,9 @@ const OUTGOING_PACKETS: u64 = 200;
 
 /// A connection that has not sent its CONNECT in this time is closed.
 const CONNECT_LIMIT_MS: u16 = 10_000;
+
+/// Most packets taken from one client at a time. (The window *to* a client is fixed at 100.)
+const MAX_INFLIGHT: usize = 100;
 
 /// Starts rumqttd on threads of its own; the receiver resolves when its listener has ended.
 ///
@@ -53,7 +56,7 @@ fn settings(listen: SocketAddr, config: &Config) -> rumqttd::Config {
         connections: ConnectionSettings {
             connection_timeout_ms: CONNECT_LIMIT_MS,
             max_payload_size: config.max_payload,
-            max_inflight_count: config.max_inflight,
+            max_inflight_count: MAX_INFLIGHT,
             auth: None,
             external_auth: None,
             dynamic_filters: false,
