@@ -2,7 +2,12 @@
 
 pub mod config;
 pub mod limits;
+pub mod listener;
 pub mod log;
 pub mod metrics;
 pub mod principal;
 pub mod refusal;
+pub mod scrape;
+pub mod stream;
+pub mod tls;
+pub mod websocket;
