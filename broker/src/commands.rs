@@ -8,7 +8,7 @@ use std::{
 use herald_broker::{
     config::Config,
     passwords,
-    retained::{self, RepairError},
+    retained::{self, RepairError, Repaired},
     server::STORE_FILE,
 };
 use herald_proto::login::LoginName;
@@ -59,6 +59,22 @@ pub(crate) fn hash_password(login: &LoginName) -> Result<(), Failed> {
 
 /// Saves what can be saved of a damaged store.
 pub(crate) fn repair(state: &Path) -> Result<(), Failed> {
-    let repaired = retained::repair(&state.join(STORE_FILE))?;
-    Ok(serve::say(&format!("{repaired}\n"))?)
+    let path = state.join(STORE_FILE);
+    let Repaired { kept, lost, damaged } = retained::repair(&path)?;
+    let kept = format!("{} retained messages and {} sessions", kept.messages, kept.sessions);
+    let told = match (damaged, lost) {
+        (None, _) => format!("{} is sound, with {kept}; nothing was changed\n", path.display()),
+        (Some(damaged), lost) => {
+            let lost = match lost {
+                Some(lost) => format!("{} messages and {} sessions", lost.messages, lost.sessions),
+                None => "an unknown number of messages and sessions".to_owned(),
+            };
+            format!(
+                "kept {kept}; lost {lost}; the damaged file is now {}\nhosts say their state again \
+                 when they connect; publish orders again that `herald status` does not show\n",
+                damaged.display()
+            )
+        }
+    };
+    Ok(serve::say(&told)?)
 }

@@ -1,36 +1,62 @@
 //! The broker's configuration: a TOML file, checked whole before anything starts.
 //!
-//! A [`Config`] holds only values that the broker can run with. An error names the file, the line
-//! and the key.
+//! A [`Config`] holds only values that the broker can run with. An error names the file, the line,
+//! the key and the remedy. Files that it names are read by whoever needs them.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+pub use listener::{ClientCertificate, Kind, Listener, TlsFiles};
+
+mod listener;
 
 /// What the operator can set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Config {
-    /// Where clients connect.
-    pub(crate) listen: Loopback,
+pub struct Config {
+    /// The folder of the store, which must be given here or on the command line.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "some_path")]
+    pub state: Option<PathBuf>,
+    /// The names under which clients know this broker: a password is signed for one of them.
+    pub names: Vec<String>,
     /// Most bytes of a packet, without its fixed header: topic, payload and 4 more.
     #[serde(deserialize_with = "within::<1_024, 1_048_576, _>")]
-    pub(crate) max_payload: usize,
-    /// Most clients at a time.
+    pub max_payload: usize,
+    /// Most connections at a time.
     #[serde(deserialize_with = "within::<1, 100_000, _>")]
-    pub(crate) max_connections: usize,
-    /// Most packets taken from one client at a time. (The window *to* a client is fixed at 100.)
-    #[serde(deserialize_with = "within::<1, 1_000, _>")]
-    pub(crate) max_inflight: usize,
+    pub max_connections: usize,
+    /// Most connections at a time from one IPv4 address or IPv6 /64; loopback has no such limit.
+    #[serde(deserialize_with = "within::<1, 100_000, _>")]
+    pub max_connections_per_address: usize,
+    /// From the first byte to the end of CONNECT, TLS and WebSocket handshakes included.
+    #[serde(serialize_with = "write_duration", deserialize_with = "up_to_a_minute")]
+    pub handshake_timeout: Duration,
+    /// How long a client may take nothing while messages wait for it.
+    #[serde(serialize_with = "write_duration", deserialize_with = "up_to_a_minute")]
+    pub slow_after: Duration,
+    /// Files of the logins, one for each fleet.
+    pub logins: Vec<PathBuf>,
+    /// The file of the passwords that are not signed.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "some_path")]
+    pub passwords: Option<PathBuf>,
+    /// Where the metrics are scraped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Loopback>,
+    /// Where clients connect.
+    #[serde(rename = "listener", deserialize_with = "distinct")]
+    pub listeners: Vec<Listener>,
 }
 
 impl Config {
     /// Reads the file, or takes the defaults where there is none.
-    pub(crate) fn load(path: Option<&Path>) -> Result<Self, Error> {
+    pub fn load(path: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = path else {
             return Ok(Self::default());
         };
@@ -38,16 +64,38 @@ impl Config {
             .map_err(|source| Error::Unreadable { path: path.into(), source })?;
         toml::from_str(&text).map_err(|source| Error::Invalid { path: path.into(), source })
     }
+
+    /// Listens on this loopback address without TLS, instead of where the file says.
+    pub fn listen_only(&mut self, address: Loopback, anonymous: bool) {
+        self.listeners = vec![Listener::local(address, anonymous)];
+    }
+
+    /// Gives the folder of the store.
+    pub fn state(&self) -> Result<&Path, Error> {
+        self.state.as_deref().ok_or(Error::NoState)
+    }
+
+    /// Refuses a configuration under which nobody can ever connect.
+    pub fn require_listener(&self) -> Result<(), Error> {
+        if self.listeners.is_empty() { Err(Error::NoListener) } else { Ok(()) }
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: Loopback(SocketAddr::from(([127, 0, 0, 1], 1883))),
+            state: None,
+            names: Vec::new(),
             // An order has at most 16 KiB.
             max_payload: 32 * 1024,
-            max_connections: 1_000,
-            max_inflight: 100,
+            max_connections: 12_000,
+            max_connections_per_address: 256,
+            handshake_timeout: Duration::from_secs(10),
+            slow_after: Duration::from_secs(20),
+            logins: Vec::new(),
+            passwords: None,
+            metrics: None,
+            listeners: Vec::new(),
         }
     }
 }
@@ -62,14 +110,14 @@ impl fmt::Display for Config {
 /// An address that only this machine can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub(crate) struct Loopback(SocketAddr);
+pub struct Loopback(SocketAddr);
 
 impl FromStr for Loopback {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
         match text.parse::<SocketAddr>() {
-            Ok(address) if address.ip().is_loopback() => Ok(Self(address)),
+            Ok(address) if address.ip().to_canonical().is_loopback() => Ok(Self(address)),
             Ok(address) => Err(Error::NotLoopback { address }),
             Err(_) => Err(Error::NotAnAddress { text: text.to_owned() }),
         }
@@ -92,18 +140,44 @@ impl From<Loopback> for SocketAddr {
 
 /// Why there is no configuration to run with.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
+    /// The file cannot be read.
     #[error("cannot read the configuration {}: {source}", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file says something that cannot be.
     #[error("bad configuration in {}: {source}", path.display())]
-    Invalid { path: PathBuf, source: toml::de::Error },
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The line, the key and why.
+        source: toml::de::Error,
+    },
+    /// Not an address with a port.
     #[error("`{text}` is not an address and a port, as in 127.0.0.1:1883")]
-    NotAnAddress { text: String },
+    NotAnAddress {
+        /// What it is.
+        text: String,
+    },
+    /// An address that others can reach, where that may not be.
     #[error(
-        "{address} is not a loopback address; this release of the broker listens on loopback \
-         only: it has no authentication yet; use mosquitto with ACLs, or tunnel"
+        "{address} is not a loopback address: here only 127.0.0.1 and [::1] will do; to listen on \
+         another address, give a [[listener]] in the configuration file"
     )]
-    NotLoopback { address: SocketAddr },
+    NotLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// No folder for the store.
+    #[error("no folder for the store: set `state` in the configuration file, or give --state")]
+    NoState,
+    /// No listener.
+    #[error("no listener: add a [[listener]] to the configuration file, or give --listen")]
+    NoListener,
 }
 
 /// Deserializes a number that must lie in a range.
@@ -115,6 +189,44 @@ fn within<'de, const MIN: usize, const MAX: usize, D: Deserializer<'de>>(
         .ok()
         .filter(|value| (MIN..=MAX).contains(value))
         .ok_or_else(|| de::Error::custom(format!("{value} is not between {MIN} and {MAX}")))
+}
+
+/// Deserializes a path that names something.
+fn some_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    if path.as_os_str().is_empty() {
+        return Err(de::Error::custom("the path is empty: name it, or leave the key out"));
+    }
+    Ok(Some(path))
+}
+
+/// Deserializes a duration such as `10s`.
+fn up_to_a_minute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let duration = humantime::parse_duration(&text).map_err(|_| {
+        de::Error::custom(format!("`{text}` is not a duration, as in \"10s\" or \"1m\""))
+    })?;
+    if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&duration) {
+        return Err(de::Error::custom(format!("{text} is not between 1s and 1m")));
+    }
+    Ok(duration)
+}
+
+fn write_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+/// Deserializes listeners, no two of which have the same address. (Port 0 is another each time.)
+fn distinct<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Listener>, D::Error> {
+    let listeners = Vec::<Listener>::deserialize(deserializer)?;
+    let mut seen = HashSet::new();
+    for Listener { address, .. } in &listeners {
+        if address.port() != 0 && !seen.insert(address) {
+            let message = format!("two listeners have the address {address}: remove one");
+            return Err(de::Error::custom(message));
+        }
+    }
+    Ok(listeners)
 }
 
 #[cfg(test)]
@@ -129,13 +241,71 @@ mod tests {
     fn empty_file_gives_the_defaults() {
         let config = parse("").unwrap();
         assert_eq!(config, Config::load(None).unwrap());
-        assert_eq!(SocketAddr::from(config.listen).to_string(), "127.0.0.1:1883");
-        assert_eq!(config.max_payload, 32_768);
+        assert_eq!((config.max_payload, config.max_connections), (32_768, 12_000));
+        assert_eq!(config.handshake_timeout, Duration::from_secs(10));
+        assert!(matches!(config.state(), Err(Error::NoState)));
+        assert!(matches!(config.require_listener(), Err(Error::NoListener)));
     }
 
     #[test]
-    fn printed_configuration_is_read_back_unchanged() {
-        let config = parse("listen = \"[::1]:0\"\nmax_payload = 20000\n").unwrap();
+    fn arguments_alone_make_a_broker_for_this_machine() {
+        let mut config = Config::load(None).unwrap();
+        config.state = Some("/tmp/state".into());
+        config.listen_only("127.0.0.1:0".parse().unwrap(), true);
+        config.require_listener().unwrap();
+        let [listener] = &*config.listeners else { panic!("{config:?}") };
+        assert!(listener.anonymous && listener.kind == Kind::Tcp);
+        assert_eq!(parse(&config.to_string()), Ok(config));
+    }
+
+    const WHOLE: &str = r#"
+state = "/var/lib/herald-broker"
+names = ["mq.example.org"]
+max_payload = 20000
+max_connections = 7
+max_connections_per_address = 3
+handshake_timeout = "1m"
+logins = ["/etc/herald/home.toml"]
+passwords = "/etc/herald/passwords"
+metrics = "127.0.0.1:9464"
+
+[[listener]]
+address = "127.0.0.1:1883"
+transport = "tcp"
+anonymous = true
+
+[[listener]]
+address = "[::]:8883"
+transport = "tls"
+certificate = "/etc/herald/chain.pem"
+key = "/etc/herald/key.pem"
+client_ca = "/etc/herald/ca.pem"
+client_certificate = "optional"
+
+[[listener]]
+address = "0.0.0.0:80"
+transport = "websocket"
+plaintext = true
+
+[[listener]]
+address = "0.0.0.0:443"
+transport = "secure-websocket"
+path = "/"
+certificate = "/etc/herald/chain.pem"
+key = "/etc/herald/key.pem"
+"#;
+
+    #[test]
+    fn every_setting_is_read_and_printed_as_it_was() {
+        let config = parse(WHOLE).unwrap();
+        assert_eq!(config.names, ["mq.example.org"]);
+        assert_eq!(config.handshake_timeout, Duration::from_secs(60));
+        let kinds: Vec<_> = config.listeners.iter().map(|listener| listener.kind).collect();
+        assert_eq!(kinds, [Kind::Tcp, Kind::Tls, Kind::WebSocket, Kind::SecureWebSocket]);
+        let tls = config.listeners[1].tls.as_ref().unwrap();
+        assert_eq!(tls.client_certificate, ClientCertificate::Optional);
+        assert_eq!(config.listeners[2].path, "/mqtt");
+        assert_eq!(config.listeners[3].path, "/");
         assert_eq!(parse(&config.to_string()), Ok(config));
     }
 
@@ -143,22 +313,31 @@ mod tests {
     fn every_refusal_names_the_line_the_key_and_the_reason() {
         for (text, key, reason) in [
             ("max_payloads = 1", "max_payloads", "unknown field"),
-            ("listen = \"0.0.0.0:1883\"", "listen", "listens on loopback only"),
-            ("listen = \"192.168.1.2:1883\"", "listen", "use mosquitto with ACLs, or tunnel"),
-            ("listen = \"[::]:1883\"", "listen", "no authentication yet"),
-            ("listen = \"127.0.0.1:65536\"", "listen", "not an address and a port"),
-            ("listen = \"127.0.0.1\"", "listen", "not an address and a port"),
-            ("listen = \"localhost:1883\"", "listen", "not an address and a port"),
-            ("listen = 1883", "listen", "invalid type"),
+            ("metrics = \"0.0.0.0:9464\"", "metrics", "is not a loopback address"),
+            ("metrics = \"localhost:9464\"", "metrics", "not an address and a port"),
+            ("metrics = \"127.0.0.1:65536\"", "metrics", "not an address and a port"),
+            ("metrics = 9464", "metrics", "invalid type"),
             ("max_payload = 1023", "max_payload", "not between 1024 and 1048576"),
             ("max_payload = -1", "max_payload", "-1 is not between"),
             ("max_connections = 0", "max_connections", "not between 1 and 100000"),
-            ("max_inflight = 1001", "max_inflight", "not between 1 and 1000"),
-            ("max_inflight = \"many\"", "max_inflight", "invalid type"),
+            ("max_connections_per_address = 0", "max_connections_per_address", "not between 1"),
+            ("handshake_timeout = \"soon\"", "handshake_timeout", "as in \"10s\""),
+            ("handshake_timeout = \"2m\"", "handshake_timeout", "not between 1s and 1m"),
+            ("handshake_timeout = 10", "handshake_timeout", "invalid type"),
+            ("state = \"\"", "state", "leave the key out"),
         ] {
             let error = parse(&format!("# a comment\n{text}\n")).unwrap_err();
             assert!(error.contains("line 2"), "{text}: {error}");
             assert!(error.contains(key) && error.contains(reason), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn two_listeners_on_one_address_are_refused() {
+        let listener = "[[listener]]\naddress = \"127.0.0.1:1883\"\ntransport = \"tcp\"\n";
+        let error = parse(&format!("{listener}{listener}")).unwrap_err();
+        assert!(error.contains("two listeners have the address 127.0.0.1:1883"), "{error}");
+        let free = listener.replace("1883", "0");
+        assert!(parse(&format!("{free}{free}")).is_ok());
     }
 }

@@ -48,6 +48,7 @@ pub async fn serve(broker: Arc<Broker>, accepted: Accepted) {
         let (session, present) = asked.accept(&broker, principal, permit).await?;
         let answer = packet::connack(present, ConnectReturn::Accepted);
         stream.write_all(&answer).await.map_err(|_| None::<Refused>)?;
+        stream.flush().await.map_err(|_| None)?;
         Ok(session)
     });
     let refused = match timeout_at(deadline, greeting).await {
@@ -56,7 +57,9 @@ pub async fn serve(broker: Arc<Broker>, accepted: Accepted) {
         Ok(Err(Some(refused))) => refused,
         Err(_) => Refused::silently(Refusal::HandshakeTimeout),
     };
-    broker.refused_connection(refused.reason, &peer);
+    if let Some(reason) = refused.reason {
+        broker.refused_connection(reason, &peer);
+    }
     if let Some(code) = refused.code {
         let answer = packet::connack(false, code);
         let _ = timeout_at(deadline, say_goodbye(&mut stream, &answer)).await;
@@ -66,17 +69,22 @@ pub async fn serve(broker: Arc<Broker>, accepted: Accepted) {
 /// A connection that gets no session, and the code that it is told, if any.
 #[derive(Debug)]
 struct Refused {
-    reason: Refusal,
+    /// None if it is counted already.
+    reason: Option<Refusal>,
     code: Option<ConnectReturn>,
 }
 
 impl Refused {
     fn with(reason: Refusal, code: ConnectReturn) -> Self {
-        Self { reason, code: Some(code) }
+        Self { reason: Some(reason), code: Some(code) }
+    }
+
+    fn counted(code: ConnectReturn) -> Self {
+        Self { reason: None, code: Some(code) }
     }
 
     fn silently(reason: Refusal) -> Self {
-        Self { reason, code: None }
+        Self { reason: Some(reason), code: None }
     }
 }
 

@@ -26,8 +26,8 @@ use crate::{
     retained::{Change, CommitError, Session, Store},
 };
 
-/// Most entries in a commit.
-const BATCH: usize = 2_048;
+/// Most entries in a commit: the store wants room on the disk for each.
+const BATCH: usize = 512;
 /// How long what a persistent subscription has acknowledged may be on its way to the disk. What is
 /// lost of it by a crash is sent again.
 const POSITIONS: Duration = Duration::from_secs(1);
@@ -221,7 +221,7 @@ impl Writer {
                 Ok(committed) => {
                     let messages = committed.iter().flatten().count();
                     self.metrics.committed(messages, began.elapsed());
-                    self.metrics.set_stored(&self.store);
+                    self.metrics.set_stored(self.store.retained(), self.store.sessions());
                     revisions = committed;
                 }
                 Err(error @ CommitError::NoSpace { .. }) => {

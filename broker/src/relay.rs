@@ -1,7 +1,7 @@
 //! The relay: rumqttd's router, one link to it, and its codec. The only file that names rumqttd.
 //!
 //! All messages pass the router in one stream, so that everyone is given them in the same order:
-//! [`Relay::publish`] puts them in, [`Outlet::next`] takes them out. The router's log is short, and
+//! [`Relay::publish`] puts them in, [`Outlet::take`] takes them out. The router's log is short, and
 //! what rolls off it is gone without a word; so what is between the two ends is bounded here, and a
 //! message that is missing all the same is noticed by its number and ends the broker.
 
@@ -136,11 +136,11 @@ impl<T> Outlet<T> {
     ///
     /// # Errors
     /// When the router has ended, or a message is missing.
-    pub fn next(&mut self) -> Result<(Message, QoS, T), Died> {
+    pub fn take(&mut self) -> Result<(Message, QoS, T), Died> {
         let ended = |error: &dyn std::fmt::Display| Died::Ended(error.to_string());
         loop {
             match self.link.recv().map_err(|error| ended(&error))? {
-                Some(Notification::Forward(forward)) => return self.take(forward.publish.payload),
+                Some(Notification::Forward(forward)) => return self.unpack(forward.publish.payload),
                 // The link would stand still for good.
                 Some(Notification::Unschedule) => {
                     self.link.ready().map_err(|error| ended(&error))?;
@@ -153,7 +153,7 @@ impl<T> Outlet<T> {
         }
     }
 
-    fn take(&mut self, frame: Bytes) -> Result<(Message, QoS, T), Died> {
+    fn unpack(&mut self, frame: Bytes) -> Result<(Message, QoS, T), Died> {
         let size = frame.len() + OVERHEAD;
         let (found, message, qos) = unframe(frame);
         let expected = self.number;

@@ -35,6 +35,7 @@ pub struct Store {
     path: PathBuf,
     reserve: u64,
     retained: AtomicU64,
+    sessions: AtomicU64,
     latest: AtomicU64,
 }
 
@@ -107,6 +108,7 @@ impl Store {
             path: path.to_owned(),
             reserve: RESERVE,
             retained: AtomicU64::new(found.messages),
+            sessions: AtomicU64::new(found.sessions),
             latest: AtomicU64::new(found.next.get() - 1),
         })
     }
@@ -127,15 +129,21 @@ impl Store {
         }
         let failed = |source| CommitError::Failed { path: self.path.clone(), source };
         self.ensure_space(changes)?;
-        let (revisions, retained, latest) = self.write(changes).map_err(|e| failed(Box::new(e)))?;
-        self.retained.store(retained, Ordering::Release);
-        self.latest.store(latest.get(), Ordering::Release);
-        Ok(revisions)
+        let written = self.write(changes).map_err(|e| failed(Box::new(e)))?;
+        self.retained.store(written.retained, Ordering::Release);
+        self.sessions.store(written.sessions, Ordering::Release);
+        self.latest.store(written.latest.get(), Ordering::Release);
+        Ok(written.revisions)
     }
 
     /// How many messages are retained.
     pub fn retained(&self) -> u64 {
         self.retained.load(Ordering::Acquire)
+    }
+
+    /// How many persistent sessions there are.
+    pub fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Acquire)
     }
 
     /// The latest revision that was given; [`Revision::NONE`] before the first.
@@ -226,8 +234,9 @@ impl Store {
         let transaction = file::begin_write(&self.database)?;
         let (revisions, latest) = apply(&transaction, changes, self.latest())?;
         let retained = transaction.open_table(MESSAGES)?.len()?;
+        let sessions = transaction.open_table(SESSIONS)?.len()?;
         transaction.commit()?;
-        Ok((revisions, retained, latest))
+        Ok(Written { revisions, retained, sessions, latest })
     }
 
     fn read(&self) -> Result<ReadTransaction, ReadError> {
@@ -244,7 +253,13 @@ impl Store {
     }
 }
 
-type Written = (Vec<Option<Revision>>, u64, Revision);
+/// What a commit left.
+struct Written {
+    revisions: Vec<Option<Revision>>,
+    retained: u64,
+    sessions: u64,
+    latest: Revision,
+}
 
 impl Change {
     /// Most bytes that storing it may take.

@@ -94,10 +94,9 @@ impl Server {
         let (journal, journal_end) =
             journal::start(Arc::clone(&store), relay, Arc::clone(&metrics))
                 .map_err(NotStarted::Thread)?;
-        let dispatcher =
-            start_dispatcher(outlet, Arc::clone(&dispatch), Arc::clone(&metrics));
+        let dispatcher = start_dispatcher(outlet, Arc::clone(&dispatch), Arc::clone(&metrics));
         let dispatcher = dispatcher.map_err(NotStarted::Thread)?;
-        metrics.set_stored(&store);
+        metrics.set_stored(store.retained(), store.sessions());
         let broker = Broker::new(store, journal, dispatch, metrics, authenticator, settings);
         Ok(Self { broker: Arc::new(broker), journal: journal_end, dispatcher })
     }
@@ -143,7 +142,7 @@ fn start_dispatcher(
     let (ended, end) = oneshot::channel();
     thread::Builder::new().name("dispatcher".to_owned()).spawn(move || {
         let died = loop {
-            match outlet.next() {
+            match outlet.take() {
                 Ok((message, qos, Passing { receipt, since })) => {
                     dispatch.dispatch(&Arc::new(message), qos, &receipt);
                     metrics.relayed(since.elapsed());

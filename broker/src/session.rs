@@ -5,6 +5,7 @@
 
 use std::{
     future::poll_fn,
+    io::ErrorKind,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -128,8 +129,12 @@ impl Session {
                 select! {
                     biased;
                     read = fill(&mut stream, &mut received) => match read {
+                        Ok(1..) => break,
+                        // What is no WebSocket frame that we take.
+                        Err(error) if error.kind() == ErrorKind::InvalidData => {
+                            return End::Refused(Refusal::WebSocket);
+                        }
                         Ok(0) | Err(_) => return End::Gone,
-                        Ok(_) => break,
                     },
                     () = &mut silence => {
                         let due = heard + self.patience;
@@ -316,8 +321,12 @@ impl Session {
                 }
             };
             let sending = async {
+                let send = async {
+                    stream.write_all(&bytes).await?;
+                    stream.flush().await
+                };
                 select! {
-                    sent = stream.write_all(&bytes) => sent.map_err(|_| End::Gone),
+                    sent = send => sent.map_err(|_| End::Gone),
                     reason = poll_fn(|context| self.mailbox.poll_closed(context)) => {
                         Err(End::Refused(reason))
                     }

@@ -237,7 +237,7 @@ fn address_in_use_ends_the_broker_with_3_and_is_named() {
 
 #[test]
 fn bad_configuration_ends_the_broker_with_2_and_is_named() {
-    let file = config_file("listen = \"127.0.0.1:0\"\nmax_payloads = 1\n");
+    let file = config_file("max_payload = 20000\nmax_payloads = 1\n");
     let path = file.path().to_str().unwrap();
     for args in [&["--config", path][..], &["check-config", "--config", path]] {
         let (code, stdout, stderr) = run(args);
@@ -248,7 +248,7 @@ fn bad_configuration_ends_the_broker_with_2_and_is_named() {
     }
     let (code, _, stderr) = run(&["--listen", "0.0.0.0:1883"]);
     assert_eq!(code, Some(2));
-    assert!(stderr.contains("loopback only"), "{stderr}");
+    assert!(stderr.contains("is not a loopback address"), "{stderr}");
 }
 
 #[test]
@@ -256,6 +256,5 @@ fn check_config_prints_the_settings_in_effect() {
     let file = config_file("max_connections = 7\n");
     let (code, stdout, stderr) = run(&["check-config", "--config", file.path().to_str().unwrap()]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    assert!(stdout.contains("listen = \"127.0.0.1:1883\"\nmax_payload = 32768\n"), "{stdout}");
-    assert!(stdout.contains("max_connections = 7\n"), "{stdout}");
+    assert!(stdout.contains("max_payload = 32768\nmax_connections = 7\n"), "{stdout}");
 }

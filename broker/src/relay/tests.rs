@@ -30,7 +30,7 @@ fn messages_come_out_as_they_went_in_and_in_order() {
         relay
     });
     for number in 0..5_000_u64 {
-        let (message, qos, token) = outlet.next().unwrap();
+        let (message, qos, token) = outlet.take().unwrap();
         assert_eq!(token, number);
         assert_eq!(message.payload, number.to_be_bytes().as_slice());
         assert_eq!(message.topic, "herald/v1/home/beacon");
@@ -66,7 +66,7 @@ fn whoever_puts_in_faster_than_is_taken_out_waits_and_nothing_is_lost() {
     }
     assert!(before < total, "the sender did not wait");
     for number in 0..total {
-        assert_eq!(outlet.next().unwrap().2, number);
+        assert_eq!(outlet.take().unwrap().2, number);
     }
     sender.join().unwrap();
 }
