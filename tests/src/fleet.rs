@@ -230,7 +230,7 @@ impl Fleet {
         self.broker.as_mut().expect("a fleet has a broker")
     }
 
-    /// Starts the broker again on its port, after it was killed: with nothing in memory.
+    /// Starts the broker again on its port, after it was killed: with all that it knew lost.
     pub fn restart_broker(&mut self) {
         let port = self.port();
         self.broker_mut().process.kill();
@@ -247,10 +247,11 @@ impl Fleet {
     }
 
     fn start_broker(&self, port: u16) -> Broker {
-        let log = self.folder.path().join(format!("broker-{}.log", fresh_number()));
+        let state = self.folder.path().join(format!("broker-{}", fresh_number()));
         let mut command = Command::new(binary("herald-broker"));
+        command.args(["--anonymous", "--listen"]).arg(format!("127.0.0.1:{port}"));
         let process =
-            Process::start(command.arg("--listen").arg(format!("127.0.0.1:{port}")), &log);
+            Process::start(command.arg("--state").arg(&state), &state.with_extension("log"));
         let port = wait_for("the broker to listen", || {
             let output = process.output();
             let line = output.lines().find_map(|line| line.strip_prefix("listening on 127.0.0.1:"));
