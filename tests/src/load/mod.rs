@@ -21,6 +21,7 @@ mod scenario_orders;
 mod scenario_restart;
 mod scenario_retained;
 mod scenario_soak;
+mod scenario_tls;
 mod session;
 mod settings;
 mod stage;
@@ -70,6 +71,9 @@ pub fn run(settings: &Settings) -> Result<String, Failure> {
     }
     for &side in sides.iter().filter(|_| settings.has(Scenario::Idle)) {
         scenario_idle::run(settings, side, &mut ledger)?;
+    }
+    for &side in sides.iter().filter(|_| settings.has(Scenario::Tls)) {
+        scenario_tls::run(settings, side, &mut ledger)?;
     }
     if sides.contains(&Side::Ours) && settings.has(Scenario::Restart) {
         scenario_restart::run(settings, &mut ledger)?;

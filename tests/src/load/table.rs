@@ -14,6 +14,7 @@ const RATIOS: [(&str, &str); 8] = [
     ("connect_ratio", "connect_ms"),
     ("connect_cpu_ratio", "connect_cpu_ms"),
     ("rss_ratio", "rss_per_connection_kib"),
+    ("rss_tls_ratio", "rss_per_tls_connection_kib"),
     ("fanout_p99_ratio", "fanout_p99_ms"),
     ("fanout_cpu_ratio", "fanout_cpu_ms"),
     ("orders_ratio", "orders_per_second"),
