@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Ours over theirs, by the figure that is compared.
-const RATIOS: [(&str, &str); 8] = [
+const RATIOS: [(&str, &str); 9] = [
     ("connect_ratio", "connect_ms"),
     ("connect_cpu_ratio", "connect_cpu_ms"),
     ("rss_ratio", "rss_per_connection_kib"),
