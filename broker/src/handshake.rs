@@ -145,6 +145,13 @@ impl Asked {
         }
         let owner: Arc<str> = principal.to_string().into();
         let persistent = !self.connect.clean_session;
+        // What is kept of hosts is one session each, whatever names they give themselves.
+        if persistent
+            && let Principal::Host { fleet, host } = &principal
+            && *self.client != *format!("herald-{fleet}-{host}")
+        {
+            return Err(bad_id());
+        }
         let is_host = matches!(principal, Principal::Host { .. });
         let most_bytes = if is_host { HOST_BYTES } else { OTHER_BYTES };
         let most_filters = match (is_host, persistent) {
