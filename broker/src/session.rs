@@ -15,7 +15,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use herald_proto::topic::{Filter, Topic};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, split},
     select,
     time::{Instant, sleep_until, timeout},
 };
@@ -34,7 +34,6 @@ use crate::{
     registry::Place,
     relay,
     retained::{self, Matching},
-    stream::Stream,
     subscription::Serial,
 };
 
@@ -88,7 +87,7 @@ impl From<Refusal> for End {
 
 impl Session {
     /// Serves the connection until its end. `received` is what came behind the CONNECT.
-    pub async fn run(mut self, stream: Stream, received: BytesMut) {
+    pub async fn run(mut self, stream: impl AsyncRead + AsyncWrite + Unpin, received: BytesMut) {
         let resumed = match self.kept.take() {
             Some(kept) => self.resume(*kept).await,
             None => Ok(()),
@@ -105,7 +104,7 @@ impl Session {
         };
     }
 
-    async fn read(&self, mut stream: ReadHalf<Stream>, mut received: BytesMut) -> End {
+    async fn read(&self, mut stream: impl AsyncRead + Unpin, mut received: BytesMut) -> End {
         let mut silence = pin!(sleep_until(Instant::now() + self.patience));
         loop {
             loop {
@@ -289,7 +288,7 @@ impl Session {
         Ok(())
     }
 
-    async fn write(&self, mut stream: WriteHalf<Stream>) -> End {
+    async fn write(&self, mut stream: impl AsyncWrite + Unpin) -> End {
         let slow = self.broker.settings.slow_after;
         let mut blocked: Option<(u64, Instant)> = None;
         loop {
