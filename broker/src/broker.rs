@@ -116,9 +116,10 @@ impl Broker {
         })
     }
 
-    /// Makes a client id for one who has none.
+    /// Makes a client id for one who has none. No client may ask for one with a space in it, so
+    /// nobody can take this one over.
     pub(crate) fn new_client_id(&self) -> String {
-        format!("auto/{}", self.ids.fetch_add(1, Ordering::Relaxed))
+        format!("auto {}", self.ids.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Counts and logs what was refused to a session.

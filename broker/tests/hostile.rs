@@ -5,6 +5,10 @@
 
 #[path = "hostile/harness.rs"]
 mod harness;
+#[path = "hostile/kills.rs"]
+mod kills;
+#[path = "hostile/losses.rs"]
+mod losses;
 #[path = "hostile/packets.rs"]
 mod packets;
 #[path = "hostile/table.rs"]

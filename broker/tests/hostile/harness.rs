@@ -231,6 +231,19 @@ impl Client {
         self.expect(PINGRESP);
     }
 
+    /// Tells whether a ping is answered before the connection ends.
+    pub(crate) fn is_open(&mut self) -> bool {
+        self.send(PINGREQ);
+        let (mut found, mut byte) = (Vec::new(), [0]);
+        while self.stream.read(&mut byte).is_ok_and(|read| read > 0) {
+            found.push(byte[0]);
+            if found.ends_with(PINGRESP) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Reads one packet: its first byte and its body.
     pub(crate) fn receive(&mut self) -> (u8, Vec<u8>) {
         let mut byte = [0];
