@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "hostile/floods.rs"]
+mod floods;
 #[path = "hostile/harness.rs"]
 mod harness;
 #[path = "hostile/kills.rs"]
@@ -13,3 +15,5 @@ mod losses;
 mod packets;
 #[path = "hostile/table.rs"]
 mod table;
+#[path = "hostile/transports.rs"]
+mod transports;
