@@ -9,10 +9,12 @@ use std::net::Shutdown;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use herald_broker::passwords;
+
 use crate::harness::{Broker, Bystander, Client, LIMIT, awaited};
 use crate::packets::{
-    DISCONNECT, PINGREQ, connack, connect, packet, puback, publish, publish_1, retain, string,
-    suback, subscribe, unsubscribe,
+    DISCONNECT, PINGREQ, connack, connect, connect_with, packet, puback, publish, publish_1,
+    retain, string, suback, subscribe, unsubscribe,
 };
 
 const EVENT: &str = "herald/v1/home/event/a";
@@ -33,14 +35,18 @@ fn flood(what: &str, settings: &str, bound: usize, flood: impl FnOnce(&Broker)) 
     let grown = broker.memory().saturating_sub(before);
     broker.assert_alive();
     bystander.assert_was_served(what);
-    eprintln!("{what}: {} KiB more", grown / 1024);
     assert!(grown < bound, "{what}: {} KiB more than {}", grown / 1024, before / 1024);
 }
 
 /// Waits until nobody but the bystander is connected.
 fn assert_all_gone(broker: &Broker) {
+    assert_all_gone_but(broker, 1);
+}
+
+/// Waits until only so many are connected.
+fn assert_all_gone_but(broker: &Broker, stay: u64) {
     for gauge in ["connections", "sessions"] {
-        let gone = awaited(|| (broker.value(gauge) == 1).then_some(()));
+        let gone = awaited(|| (broker.value(gauge) == stay).then_some(()));
         assert!(gone.is_some(), "{gauge}: {}", broker.value(gauge));
     }
 }
@@ -278,4 +284,71 @@ fn wills_of_clients_that_vanish_by_the_hundred() {
             subscriber.send(&puback(id));
         }
     });
+}
+
+#[test]
+fn clients_that_feed_each_other() {
+    flood("clients that feed each other", "", MUCH, |broker| {
+        let topic = |name: &str| format!("herald/v1/home/event/{name}");
+        let feeding = [("a", "b"), ("b", "a")].map(|(from, to)| {
+            let mut client = Client::connect(broker.address(), from);
+            client.subscribe(&topic(from));
+            let publish = publish_1(topic(to), 1, &[b'x'; 2_000]).repeat(16);
+            let mut reader = client.stream.try_clone().unwrap();
+            // What comes is read, and never acknowledged.
+            thread::spawn(move || while reader.read(&mut [0; 65_536]).is_ok_and(|n| n > 0) {});
+            thread::spawn(move || write_for(&mut client, &publish, LIMIT))
+        });
+        let slow = awaited(|| (broker.refusals().of("slow") >= 1).then_some(()));
+        assert!(slow.is_some(), "{:?}", broker.refusals());
+        // Who feeds nobody any more must not be waited for.
+        let mut publisher = Client::connect(broker.address(), "publisher");
+        publisher.send(&publish_1(topic("a"), 1, b"x"));
+        publisher.expect(&puback(1));
+        for client in ["a", "b"] {
+            drop(Client::connect(broker.address(), client));
+        }
+        feeding.map(|thread| thread.join().unwrap());
+        assert_all_gone_but(broker, 2);
+    });
+}
+
+#[test]
+fn wrong_passwords_by_the_hundred() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let hash = passwords::hash("secret", &[7; 16]).unwrap();
+    writeln!(file, "home/operator:{hash}").unwrap();
+    let settings = format!("handshake_timeout = \"20s\"\npasswords = {:?}", file.path());
+    let mut broker = Broker::start(&settings);
+    let bystander = Bystander::start(broker.address());
+    let before = broker.memory();
+    let mut guessing: Vec<_> = (0..100)
+        .map(|number| {
+            let mut client = Client::open(broker.address());
+            let password = format!("guess {number}");
+            let fields: [&[u8]; 3] = [b"guessing", b"home/operator", password.as_bytes()];
+            client.send(&connect_with(0xc2, &fields));
+            client
+        })
+        .collect();
+    for client in &mut guessing {
+        client.expect(&connack(4));
+        client.assert_closed();
+    }
+    broker.assert_alive();
+    assert_eq!(broker.refusals().of("bad-login"), 100);
+    bystander.assert_was_served("wrong passwords");
+    // Two are checked at a time.
+    assert!(broker.memory().saturating_sub(before) < MUCH, "{} bytes", broker.memory());
+}
+
+#[test]
+fn broker_stops_in_time_whatever_its_clients_do() {
+    let mut broker = Broker::start("slow_after = \"60s\"");
+    let mut subscriber = Client::connect(broker.address(), "never-reads");
+    subscriber.subscribe(EVENT);
+    let mut publisher = Client::connect(broker.address(), "publisher");
+    write_for(&mut publisher, &publish_1(EVENT, 1, &[b'x'; 30_000]), Duration::from_secs(1));
+    let _silent: Vec<_> = (0..50).map(|_| Client::open(broker.address())).collect();
+    assert_eq!(broker.stopped(), Some(0));
 }

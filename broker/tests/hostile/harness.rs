@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::packets::{self, PINGREQ, PINGRESP};
 
 /// What takes longer never comes.
@@ -31,12 +33,16 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// One that listens to TCP, gives up on a client after two seconds, and has these settings too.
+    /// One that listens to TCP, gives up on a client after two seconds unless the settings say
+    /// otherwise, and has these settings.
     pub(crate) fn start(settings: &str) -> Self {
-        Self::listening(
-            &format!("handshake_timeout = \"2s\"\nslow_after = \"2s\"\n{settings}"),
-            TCP,
-        )
+        let mut all = settings.to_owned();
+        for key in ["handshake_timeout", "slow_after"] {
+            if !settings.contains(key) {
+                all = format!("{key} = \"2s\"\n{all}");
+            }
+        }
+        Self::listening(&all, TCP)
     }
 
     /// One with these settings and listeners.
@@ -88,6 +94,12 @@ impl Broker {
 
     pub(crate) fn assert_alive(&mut self) {
         assert_eq!(self.child.try_wait().unwrap(), None, "the broker has ended");
+    }
+
+    /// Asks it to stop, and gives its exit code.
+    pub(crate) fn stopped(&mut self) -> Option<i32> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        awaited(|| self.child.try_wait().unwrap()).expect("an end").code()
     }
 
     /// Bytes of memory that the process has.
