@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use herald_proto::topic::Topic;
-use tokio::{io::AsyncWriteExt, time::timeout_at};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::timeout_at,
+};
 
 use crate::{
     acl,
@@ -16,7 +19,6 @@ use crate::{
     principal::Principal,
     refusal::Refusal,
     session::{End, Session, Will, first_packet, say_goodbye},
-    stream::Stream,
     subscription::Subscriptions,
 };
 
@@ -34,7 +36,10 @@ const PERSISTENT_FILTERS: usize = 256;
 const OTHER_FILTERS: usize = 100_000;
 
 /// Serves a connection from its first byte to its end.
-pub async fn serve(broker: Arc<Broker>, accepted: Accepted) {
+pub async fn serve<S>(broker: Arc<Broker>, accepted: Accepted<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let Accepted { mut stream, peer, permit, deadline, full } = accepted;
     let mut received = BytesMut::new();
     // On the heap, as its space is needed for an instant and this task may live for weeks.
@@ -90,7 +95,7 @@ impl Refused {
 
 async fn connect(
     broker: &Broker,
-    stream: &mut Stream,
+    stream: &mut (impl AsyncRead + Unpin),
     received: &mut BytesMut,
 ) -> Result<Connect, Option<Refused>> {
     match first_packet(stream, received, broker.settings.max_packet).await {

@@ -4,7 +4,7 @@
 //! out. Nothing here does IO.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -27,6 +27,8 @@ const PUBLISHES: usize = 256;
 const LONG: usize = 64;
 /// About how many bytes are sent at a time.
 const BATCH: usize = 32 * 1024;
+/// From this many bytes of answers on, nothing more is taken from a client that does not read them.
+const ANSWERS: usize = 64 * 1024;
 
 /// What waits for a client.
 #[derive(Debug)]
@@ -70,7 +72,7 @@ struct Queued {
     message: Arc<Message>,
     qos: QoS,
     /// Held while the queue is long, so that the publisher waits.
-    _receipt: Option<Receipt>,
+    receipt: Option<Receipt>,
 }
 
 #[derive(Debug)]
@@ -197,7 +199,7 @@ impl Mailbox {
         }
         state.queued_bytes += size;
         let held = (state.queue.len() >= LONG).then(|| receipt.clone());
-        state.queue.push_back(Queued { message: Arc::clone(message), qos, _receipt: held });
+        state.queue.push_back(Queued { message: Arc::clone(message), qos, receipt: held });
         let waker = state.waker.take();
         drop(state);
         wake(waker);
@@ -210,6 +212,17 @@ impl Mailbox {
         let waker = state.waker.take();
         drop(state);
         wake(waker);
+    }
+
+    /// Tells whether there is room for the answer to another packet; if not, the task is woken when
+    /// there is.
+    pub fn poll_answerable(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.replies.len() < ANSWERS {
+            return Poll::Ready(());
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// Notes that the client publishes a message. It is acknowledged by [`Receipt`], in order.
@@ -250,9 +263,11 @@ impl Mailbox {
         wake(waker);
     }
 
-    /// Notes what a filter has to catch up with, oldest first.
+    /// Notes what filters have to catch up with, oldest first, in the place of what they had to.
     pub fn catch_up(&self, backlog: impl IntoIterator<Item = (Revision, Serial)>) {
+        let backlog: Vec<_> = backlog.into_iter().collect();
         let mut state = self.lock();
+        state.forget_backlog_of(&backlog);
         for (revision, serial) in backlog {
             state.subscriptions.behind(serial);
             state.backlog.push_back((revision, serial));
@@ -262,16 +277,17 @@ impl Mailbox {
         wake(waker);
     }
 
-    /// Changes the subscriptions, and forgets what those that ended had to catch up with.
+    /// Changes the subscriptions.
     pub fn change<T>(&self, change: impl FnOnce(&mut Subscriptions) -> T) -> T {
+        change(&mut self.lock().subscriptions)
+    }
+
+    /// Forgets what subscriptions that have ended had to catch up with.
+    pub fn forget_ended(&self) {
         let mut state = self.lock();
         let state = &mut *state;
-        let result = change(&mut state.subscriptions);
-        if !state.backlog.is_empty() {
-            let subscriptions = &state.subscriptions;
-            state.backlog.retain(|(_, serial)| subscriptions.has(*serial));
-        }
-        result
+        let subscriptions = &state.subscriptions;
+        state.backlog.retain(|(_, serial)| subscriptions.has(*serial));
     }
 
     /// Notes an acknowledgement. Acknowledgements may come in any order; an unknown one is passed
@@ -304,11 +320,17 @@ impl Mailbox {
     /// Takes what is to be done, or has the task woken when there is something. Gives an error when
     /// the session is to end.
     pub fn poll_work(&self, context: &Context<'_>) -> Poll<Result<Work, Refusal>> {
+        // Dropped when the lock is free again: a publisher may be told, who may be this client.
+        let mut receipts = Vec::new();
         let mut state = self.lock();
         if let Life::Closing(reason) = state.life {
             return Poll::Ready(Err(reason));
         }
         let mut out = mem::take(&mut state.replies);
+        if out.len() >= ANSWERS {
+            // The session's other half waits for room, in the same task.
+            context.waker().wake_by_ref();
+        }
         let room = WINDOW - state.in_flight.len().min(WINDOW);
         if !state.backlog.is_empty() && room > 0 && out.is_empty() {
             let count = room.min(state.backlog.len()).min(64);
@@ -325,7 +347,7 @@ impl Mailbox {
                 && (first.qos == QoS::AtMostOnce || state.in_flight.len() < WINDOW)
             {
                 let Some(queued) = state.queue.pop_front() else { break };
-                state.send_live(&mut out, queued);
+                receipts.extend(state.send_live(&mut out, queued));
                 messages += 1;
             }
             if state.queue.is_empty() {
@@ -395,12 +417,29 @@ impl Mailbox {
 }
 
 impl State {
-    fn send_live(&mut self, out: &mut Vec<u8>, queued: Queued) {
+    /// Forgets what is still to be sent for the filters of a new backlog.
+    fn forget_backlog_of(&mut self, new: &[(Revision, Serial)]) {
+        if self.backlog.is_empty() {
+            return;
+        }
+        let again: BTreeSet<Serial> = new.iter().map(|(_, serial)| *serial).collect();
+        self.backlog.retain(|(_, serial)| {
+            let stays = !again.contains(serial);
+            if !stays {
+                self.subscriptions.passed_over(*serial);
+            }
+            stays
+        });
+    }
+
+    /// Encodes a message, and gives the receipt that was held with it.
+    fn send_live(&mut self, out: &mut Vec<u8>, queued: Queued) -> Option<Receipt> {
         let message = &queued.message;
         self.queued_bytes -= message.topic.len() + message.payload.len();
         let packet = (queued.qos == QoS::AtLeastOnce)
             .then(|| self.put_in_flight(message.revision.map_or(Mark::Nothing, Mark::Live)));
         packet::publish(out, message, packet, false);
+        queued.receipt
     }
 
     fn put_in_flight(&mut self, mark: Mark) -> u16 {

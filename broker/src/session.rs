@@ -5,7 +5,6 @@
 
 use std::{
     future::poll_fn,
-    io::ErrorKind,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -15,8 +14,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use herald_proto::topic::{Filter, Topic};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, split},
     select,
+    task::coop::consume_budget,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -34,7 +34,7 @@ use crate::{
     registry::Place,
     relay,
     retained::{self, Matching},
-    stream::Stream,
+    stream::broken,
     subscription::Serial,
 };
 
@@ -88,7 +88,7 @@ impl From<Refusal> for End {
 
 impl Session {
     /// Serves the connection until its end. `received` is what came behind the CONNECT.
-    pub async fn run(mut self, stream: Stream, received: BytesMut) {
+    pub async fn run(mut self, stream: impl AsyncRead + AsyncWrite + Unpin, received: BytesMut) {
         let resumed = match self.kept.take() {
             Some(kept) => self.resume(*kept).await,
             None => Ok(()),
@@ -105,7 +105,7 @@ impl Session {
         };
     }
 
-    async fn read(&self, mut stream: ReadHalf<Stream>, mut received: BytesMut) -> End {
+    async fn read(&self, mut stream: impl AsyncRead + Unpin, mut received: BytesMut) -> End {
         let mut silence = pin!(sleep_until(Instant::now() + self.patience));
         loop {
             loop {
@@ -114,6 +114,7 @@ impl Session {
                     Ok(None) => break,
                     Ok(Some(Packet::Disconnect)) => return End::Orderly,
                     Ok(Some(packet)) => {
+                        poll_fn(|context| self.mailbox.poll_answerable(context)).await;
                         if let Err(reason) = self.take(packet).await {
                             return End::Refused(reason);
                         }
@@ -130,11 +131,8 @@ impl Session {
                     biased;
                     read = fill(&mut stream, &mut received) => match read {
                         Ok(1..) => break,
-                        // What is no WebSocket frame that we take.
-                        Err(error) if error.kind() == ErrorKind::InvalidData => {
-                            return End::Refused(Refusal::WebSocket);
-                        }
-                        Ok(0) | Err(_) => return End::Gone,
+                        Err(error) => return broken(&error).map_or(End::Gone, End::Refused),
+                        Ok(0) => return End::Gone,
                     },
                     () = &mut silence => {
                         let due = heard + self.patience;
@@ -193,6 +191,8 @@ impl Session {
         for (text, wanted) in &filters {
             // QoS 2 is granted as QoS 1 (section 3.9.3 lets a server grant less).
             let qos = if *wanted == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+            // A packet may have thousands, and others are to be served meanwhile.
+            consume_budget().await;
             match self.grant(text, qos) {
                 Ok((filter, serial)) => {
                     codes.push(qos as u8);
@@ -208,6 +208,9 @@ impl Session {
         let mut answer = Vec::new();
         packet::suback(&mut answer, packet, &codes);
         self.mailbox.reply(&answer);
+        // The same one may be asked for again and again.
+        granted.sort_by_key(|(_, serial)| *serial);
+        granted.dedup_by_key(|(_, serial)| *serial);
         // Every retained message, also to one who had the subscription before (section 3.8.4).
         let wanted = granted.into_iter().map(|(filter, serial)| (filter, serial, Revision::NONE));
         self.catch_up(wanted.collect()).await
@@ -249,10 +252,12 @@ impl Session {
 
     async fn unsubscribe(&self, packet: u16, filters: Vec<String>) -> Result<(), Refusal> {
         for filter in &filters {
+            consume_budget().await;
             if self.mailbox.change(|subscriptions| subscriptions.remove(filter)).is_some() {
                 self.broker.dispatch.unsubscribe(filter, &self.mailbox);
             }
         }
+        self.mailbox.forget_ended();
         self.save().await?;
         self.mailbox.reply(&packet::unsuback(packet));
         Ok(())
@@ -289,7 +294,7 @@ impl Session {
         Ok(())
     }
 
-    async fn write(&self, mut stream: WriteHalf<Stream>) -> End {
+    async fn write(&self, mut stream: impl AsyncWrite + Unpin) -> End {
         let slow = self.broker.settings.slow_after;
         let mut blocked: Option<(u64, Instant)> = None;
         loop {
@@ -434,7 +439,8 @@ pub async fn first_packet(
             return Ok(packet);
         }
         match fill(stream, received).await {
-            Ok(0) | Err(_) => return Err(None),
+            Err(error) => return Err(broken(&error)),
+            Ok(0) => return Err(None),
             Ok(_) => {}
         }
     }

@@ -214,5 +214,51 @@ fn what_a_filter_had_to_catch_up_with_is_forgotten_with_it() {
     let serial = mailbox.change(|all| all.add("t".into(), QoS::AtLeastOnce, Revision::NONE));
     mailbox.catch_up([(Revision::new(2), serial)]);
     mailbox.change(|all| all.remove("t"));
+    mailbox.forget_ended();
     assert!(work(&mailbox).is_none());
+}
+
+#[test]
+fn subscribing_again_starts_over_instead_of_adding_up() {
+    let mailbox = mailbox();
+    let [first, second] = ["t", "u"].map(|filter| {
+        mailbox.change(|all| all.add(filter.into(), QoS::AtLeastOnce, Revision::NONE))
+    });
+    mailbox.catch_up([(Revision::new(2), first), (Revision::new(4), second)]);
+    for _ in 0..10 {
+        mailbox.catch_up([(Revision::new(2), first)]);
+    }
+    let Some(Ok(Work::Fetch(wanted))) = work(&mailbox) else { panic!("nothing to fetch") };
+    assert_eq!(wanted, [(Revision::new(4), second), (Revision::new(2), first)]);
+}
+
+#[test]
+fn client_that_publishes_to_itself_gets_its_messages_and_acknowledgements() {
+    let (done, ended) = std::sync::mpsc::channel();
+    // A thread of its own, as it would hang for good.
+    std::thread::spawn(move || {
+        let mailbox = mailbox();
+        let room = Arc::new(Semaphore::new(10_000));
+        let count = LONG + 10;
+        for packet in 1..=count as u16 {
+            let receipt = receipt(&mailbox, Some(packet), &room);
+            mailbox.deliver(&message(packet.into()), QoS::AtLeastOnce, &receipt);
+        }
+        let (messages, answers) = sent(&mailbox);
+        let _ = done.send((messages.len() == count, answers.len() == count));
+    });
+    assert_eq!(ended.recv_timeout(std::time::Duration::from_secs(20)), Ok((true, true)));
+}
+
+#[test]
+fn client_that_reads_no_answers_is_asked_nothing_more_until_it_does() {
+    let mailbox = mailbox();
+    let waker = noop_waker();
+    let context = &Context::from_waker(&waker);
+    while mailbox.poll_answerable(context).is_ready() {
+        mailbox.reply(&packet::PINGRESP);
+    }
+    assert_eq!(mailbox.lock().replies.len(), ANSWERS);
+    assert!(matches!(work(&mailbox), Some(Ok(Work::Send(..)))));
+    assert!(mailbox.poll_answerable(context).is_ready());
 }
