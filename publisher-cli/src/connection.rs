@@ -128,13 +128,10 @@ impl Connection {
     }
 }
 
-/// Tells whether trying again would end in the same way.
+/// Tells whether trying again would end in the same way. A refused subscription may not: a NATS
+/// cluster refuses them while it has lost a server and not yet elected who takes its place.
 fn is_final(reason: &ConnectionLost) -> bool {
-    matches!(
-        reason,
-        ConnectionLost::Refused { code: 1 | 2 | 4 | 5 }
-            | ConnectionLost::SubscriptionRefused { .. }
-    )
+    matches!(reason, ConnectionLost::Refused { code: 1 | 2 | 4 | 5 })
 }
 
 fn describe(reason: &ConnectionLost) -> String {
