@@ -308,7 +308,9 @@ fn clients_that_feed_each_other() {
         for client in ["a", "b"] {
             drop(Client::connect(broker.address(), client));
         }
-        feeding.map(|thread| thread.join().unwrap());
+        for thread in feeding {
+            thread.join().unwrap();
+        }
         assert_all_gone_but(broker, 2);
     });
 }
