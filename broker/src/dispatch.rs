@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
+    time::Instant,
 };
 
 use herald_proto::topic::Topic;
@@ -77,14 +78,15 @@ impl Dispatch {
         // It was parsed when it came in.
         let Ok(Ok(topic)) = topic else { return };
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
         let give = |filter: &str| match table.get(filter) {
             None => {}
             Some(Subscribers::One(mailbox, most)) => {
-                mailbox.deliver(message, qos.min(*most), receipt);
+                mailbox.deliver(message, qos.min(*most), receipt, now);
             }
             Some(Subscribers::Many(all)) => {
                 for (mailbox, most) in all.values() {
-                    mailbox.deliver(message, qos.min(*most), receipt);
+                    mailbox.deliver(message, qos.min(*most), receipt, now);
                 }
             }
         };
@@ -133,13 +135,22 @@ impl Subscribers {
 mod tests {
     use bytes::Bytes;
     use futures_util::task::noop_waker;
-    use std::task::{Context, Poll};
+    use std::{
+        task::{Context, Poll},
+        time::Duration,
+    };
 
     use super::*;
-    use crate::{mailbox::Work, subscription::Subscriptions};
+    use crate::{
+        mailbox::{Patience, Work},
+        subscription::Subscriptions,
+    };
 
     fn mailbox() -> Arc<Mailbox> {
-        Arc::new(Mailbox::new(1024, Subscriptions::new(false)))
+        Arc::new(Mailbox::new(
+            Patience { bytes: 1024, time: Duration::from_secs(20) },
+            Subscriptions::new(false),
+        ))
     }
 
     fn gets(mailbox: &Mailbox) -> bool {

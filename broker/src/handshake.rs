@@ -14,7 +14,7 @@ use crate::{
     auth::Credentials,
     broker::Broker,
     listener::{Accepted, Peer},
-    mailbox::Mailbox,
+    mailbox::{Mailbox, Patience},
     packet::{self, Connect, ConnectReturn, Packet},
     principal::Principal,
     refusal::Refusal,
@@ -158,13 +158,16 @@ impl Asked {
             return Err(bad_id());
         }
         let is_host = matches!(principal, Principal::Host { .. });
-        let most_bytes = if is_host { HOST_BYTES } else { OTHER_BYTES };
+        let patience = Patience {
+            bytes: if is_host { HOST_BYTES } else { OTHER_BYTES },
+            time: broker.settings.slow_after,
+        };
         let most_filters = match (is_host, persistent) {
             (true, _) => HOST_FILTERS,
             (false, true) => PERSISTENT_FILTERS,
             (false, false) => OTHER_FILTERS,
         };
-        let mailbox = Arc::new(Mailbox::new(most_bytes, Subscriptions::new(persistent)));
+        let mailbox = Arc::new(Mailbox::new(patience, Subscriptions::new(persistent)));
         let place = broker.registry.take(&self.client, &owner, &mailbox).await;
         let place = place.map_err(|_| bad_id())?;
         if persistent {
@@ -182,7 +185,7 @@ impl Asked {
             client: self.client,
             owner,
             mailbox,
-            patience: patience(self.connect.keep_alive),
+            silence: longest_silence(self.connect.keep_alive),
             will: self.will.map(Box::new),
             most_filters,
             kept: None,
@@ -224,7 +227,7 @@ async fn authenticate(broker: &Broker, peer: &Peer, asked: &Asked) -> Result<Pri
 
 /// Gives how long nothing may come from a client: one and a half times its keep-alive (section
 /// 3.1.2.10).
-fn patience(keep_alive: u16) -> Duration {
+fn longest_silence(keep_alive: u16) -> Duration {
     match keep_alive {
         0 => LONGEST_SILENCE,
         seconds => Duration::from_millis(u64::from(seconds) * 1_500),

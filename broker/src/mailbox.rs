@@ -8,6 +8,7 @@ use std::{
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -25,6 +26,8 @@ const WINDOW: usize = 256;
 const PUBLISHES: usize = 256;
 /// From this many waiting messages on, those who publish more wait for the subscriber.
 const LONG: usize = 64;
+/// Most retained messages that are read at a time.
+const FETCH: usize = 32;
 /// About how many bytes are sent at a time.
 const BATCH: usize = 32 * 1024;
 /// From this many bytes of answers on, nothing more is taken from a client that does not read them.
@@ -34,8 +37,16 @@ const ANSWERS: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Mailbox {
     state: Mutex<State>,
-    /// Most bytes of messages that wait.
-    most_bytes: usize,
+    patience: Patience,
+}
+
+/// What a client may let wait before it is closed.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// So many bytes of messages.
+    pub bytes: usize,
+    /// A message, for so long: those who publish wait with it.
+    pub time: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +82,7 @@ enum Life {
 struct Queued {
     message: Arc<Message>,
     qos: QoS,
+    since: Instant,
     /// Held while the queue is long, so that the publisher waits.
     receipt: Option<Receipt>,
 }
@@ -152,9 +164,9 @@ impl Drop for Inner {
 }
 
 impl Mailbox {
-    /// Makes an empty one, in which at most this many bytes of messages wait.
-    pub fn new(most_bytes: usize, subscriptions: Subscriptions) -> Self {
-        Self { state: Mutex::new(State { subscriptions, ..State::default() }), most_bytes }
+    /// Makes an empty one.
+    pub fn new(patience: Patience, subscriptions: Subscriptions) -> Self {
+        Self { state: Mutex::new(State { subscriptions, ..State::default() }), patience }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -184,8 +196,8 @@ impl Mailbox {
         }
     }
 
-    /// Puts a message in. A client that lets too much wait is closed.
-    pub fn deliver(&self, message: &Arc<Message>, qos: QoS, receipt: &Receipt) {
+    /// Puts a message in. A client that lets too much wait, or lets it wait too long, is closed.
+    pub fn deliver(&self, message: &Arc<Message>, qos: QoS, receipt: &Receipt, now: Instant) {
         let mut state = self.lock();
         // Two of its filters match: once is enough.
         let again = state.queue.back().is_some_and(|last| Arc::ptr_eq(&last.message, message));
@@ -193,13 +205,18 @@ impl Mailbox {
             return;
         }
         let size = message.topic.len() + message.payload.len();
-        if state.queued_bytes + size > self.most_bytes {
+        let Patience { bytes, time } = self.patience;
+        // While it catches up with what is older, the queue has to wait.
+        let stale = state.backlog.is_empty()
+            && state.queue.front().is_some_and(|first| now.duration_since(first.since) > time);
+        if stale || state.queued_bytes + size > bytes {
             drop(state);
             return self.close(Refusal::Slow);
         }
         state.queued_bytes += size;
-        let held = (state.queue.len() >= LONG).then(|| receipt.clone());
-        state.queue.push_back(Queued { message: Arc::clone(message), qos, receipt: held });
+        let long = state.queue.len() >= LONG || state.queued_bytes > bytes / 4;
+        let receipt = long.then(|| receipt.clone());
+        state.queue.push_back(Queued { message: Arc::clone(message), qos, since: now, receipt });
         let waker = state.waker.take();
         drop(state);
         wake(waker);
@@ -333,7 +350,7 @@ impl Mailbox {
         }
         let room = WINDOW - state.in_flight.len().min(WINDOW);
         if !state.backlog.is_empty() && room > 0 && out.is_empty() {
-            let count = room.min(state.backlog.len()).min(64);
+            let count = room.min(state.backlog.len()).min(FETCH);
             let fetch = state.backlog.drain(..count).collect();
             if state.backlog.is_empty() {
                 state.backlog = VecDeque::new();

@@ -52,7 +52,7 @@ pub struct Session {
     pub(crate) owner: Arc<str>,
     pub(crate) mailbox: Arc<Mailbox>,
     /// How long nothing may come from the client.
-    pub(crate) patience: Duration,
+    pub(crate) silence: Duration,
     pub(crate) will: Option<Box<Will>>,
     pub(crate) most_filters: usize,
     /// What was kept of it from earlier connections.
@@ -106,7 +106,7 @@ impl Session {
     }
 
     async fn read(&self, mut stream: impl AsyncRead + Unpin, mut received: BytesMut) -> End {
-        let mut silence = pin!(sleep_until(Instant::now() + self.patience));
+        let mut silence = pin!(sleep_until(Instant::now() + self.silence));
         loop {
             loop {
                 match relay::decode(&mut received, self.broker.settings.max_packet) {
@@ -135,7 +135,7 @@ impl Session {
                         Ok(0) => return End::Gone,
                     },
                     () = &mut silence => {
-                        let due = heard + self.patience;
+                        let due = heard + self.silence;
                         if due <= Instant::now() {
                             return End::Refused(Refusal::KeepAlive);
                         }
@@ -222,7 +222,10 @@ impl Session {
         if !acl::may_subscribe(&self.principal, &filter) {
             return Err(Refusal::SubscribeDenied);
         }
-        if self.mailbox.change(|subscriptions| subscriptions.len()) >= self.most_filters {
+        let is_full = self.mailbox.change(|subscriptions| {
+            subscriptions.len() >= self.most_filters && !subscriptions.includes(text)
+        });
+        if is_full {
             return Err(Refusal::TooManyFilters);
         }
         let (shared, new) = self.broker.dispatch.subscribe(text, &self.mailbox, qos);

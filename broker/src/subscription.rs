@@ -94,6 +94,11 @@ impl Subscriptions {
         serial
     }
 
+    /// Tells whether a filter is there.
+    pub fn includes(&self, filter: &str) -> bool {
+        self.all.iter().any(|known| &*known.filter == filter)
+    }
+
     /// Changes the QoS of one that is there.
     pub fn renew(&mut self, filter: &str, qos: QoS) -> Option<Serial> {
         let known = self.all.iter_mut().find(|known| &*known.filter == filter)?;

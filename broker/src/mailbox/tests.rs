@@ -5,8 +5,14 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::subscription::Subscriptions;
 
+const LONGEST: Duration = Duration::from_secs(20);
+
+fn patience(bytes: usize) -> Patience {
+    Patience { bytes, time: LONGEST }
+}
+
 fn mailbox() -> Arc<Mailbox> {
-    Arc::new(Mailbox::new(1024 * 1024, Subscriptions::new(true)))
+    Arc::new(Mailbox::new(patience(1024 * 1024), Subscriptions::new(true)))
 }
 
 fn message(revision: u64) -> Arc<Message> {
@@ -74,7 +80,7 @@ fn receipt(publisher: &Arc<Mailbox>, packet: Option<u16>, room: &Arc<Semaphore>)
 fn no_more_than_a_window_is_sent_before_it_is_acknowledged() {
     let mailbox = mailbox();
     for revision in 1..=600 {
-        mailbox.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none());
+        mailbox.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
     }
     let (first, _) = sent(&mailbox);
     assert_eq!(first.len(), WINDOW);
@@ -96,7 +102,7 @@ fn packet_ids_are_never_0_and_never_in_use_twice() {
     let mut in_use = std::collections::HashSet::new();
     let mut waiting = std::collections::VecDeque::new();
     for revision in 1..=200_000 {
-        mailbox.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none());
+        mailbox.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
         for (packet, _) in sent(&mailbox).0 {
             assert!(packet != 0 && in_use.insert(packet), "{packet} is in use");
             waiting.push_back(packet);
@@ -116,7 +122,7 @@ fn publishers_wait_while_a_subscriber_lags_behind_and_not_otherwise() {
     let count = WINDOW + LONG + 3;
     for packet in 1..=count {
         let receipt = receipt(&publisher, Some(packet as u16), &room);
-        subscriber.deliver(&message(packet as u64), QoS::AtLeastOnce, &receipt);
+        subscriber.deliver(&message(packet as u64), QoS::AtLeastOnce, &receipt, Instant::now());
     }
     // The first ones are acknowledged although nothing was sent yet; the long tail is not.
     assert_eq!(sent(&publisher).1.len(), LONG);
@@ -137,7 +143,7 @@ fn a_subscriber_that_is_closed_holds_up_nobody() {
     let room = Arc::new(Semaphore::new(1_000));
     for packet in 1..=200 {
         let receipt = receipt(&publisher, Some(packet), &room);
-        subscriber.deliver(&message(packet.into()), QoS::AtLeastOnce, &receipt);
+        subscriber.deliver(&message(packet.into()), QoS::AtLeastOnce, &receipt, Instant::now());
     }
     subscriber.close(Refusal::Slow);
     assert_eq!(sent(&publisher).1, (1..=200).collect::<Vec<_>>());
@@ -146,11 +152,47 @@ fn a_subscriber_that_is_closed_holds_up_nobody() {
 
 #[test]
 fn too_much_that_waits_closes_the_subscriber() {
-    let subscriber = Arc::new(Mailbox::new(100, Subscriptions::new(false)));
+    let subscriber = Arc::new(Mailbox::new(patience(100), Subscriptions::new(false)));
     for revision in 1..=12 {
-        subscriber.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none());
+        subscriber.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
     }
     assert!(matches!(work(&subscriber), Some(Err(Refusal::Slow))));
+}
+
+#[test]
+fn a_message_that_waits_too_long_closes_the_subscriber_however_it_trickles() {
+    let subscriber = mailbox();
+    let now = Instant::now();
+    for revision in 1..=300 {
+        subscriber.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none(), now);
+    }
+    let (messages, _) = sent(&subscriber);
+    subscriber.acknowledged(messages[0].0);
+    sent(&subscriber);
+    let soon = now + LONGEST;
+    subscriber.deliver(&message(301), QoS::AtLeastOnce, &Receipt::none(), soon);
+    assert!(matches!(work(&subscriber), Some(Ok(Work::Blocked { .. }))));
+    let late = soon + Duration::from_millis(1);
+    subscriber.deliver(&message(302), QoS::AtLeastOnce, &Receipt::none(), late);
+    assert!(matches!(work(&subscriber), Some(Err(Refusal::Slow))));
+}
+
+#[test]
+fn publishers_of_large_messages_wait_long_before_the_subscriber_is_closed() {
+    let (publisher, subscriber) = (mailbox(), mailbox());
+    let room = Arc::new(Semaphore::new(1_000));
+    let large = Arc::new(Message {
+        topic: Bytes::from_static(b"t"),
+        payload: Bytes::from(vec![0; 32 * 1024]),
+        revision: None,
+    });
+    for packet in 1..=20 {
+        let receipt = receipt(&publisher, Some(packet), &room);
+        let copy = Arc::new((*large).clone());
+        subscriber.deliver(&copy, QoS::AtLeastOnce, &receipt, Instant::now());
+    }
+    assert!(sent(&publisher).1.len() < 10, "a quarter of what may wait");
+    assert!(matches!(work(&subscriber), Some(Ok(Work::Send(..)))));
 }
 
 #[test]
@@ -170,8 +212,8 @@ fn publishes_are_acknowledged_in_their_order_and_one_that_failed_is_not() {
 fn a_message_that_matches_two_filters_comes_once() {
     let subscriber = mailbox();
     let both = message(1);
-    subscriber.deliver(&both, QoS::AtLeastOnce, &Receipt::none());
-    subscriber.deliver(&both, QoS::AtLeastOnce, &Receipt::none());
+    subscriber.deliver(&both, QoS::AtLeastOnce, &Receipt::none(), Instant::now());
+    subscriber.deliver(&both, QoS::AtLeastOnce, &Receipt::none(), Instant::now());
     assert_eq!(sent(&subscriber).0.len(), 1);
 }
 
@@ -180,7 +222,7 @@ fn retained_messages_go_before_newer_ones_and_the_position_follows_the_acknowled
     let mailbox = mailbox();
     let serial = mailbox.change(|all| all.add("t".into(), QoS::AtLeastOnce, Revision::NONE));
     mailbox.catch_up([2, 3, 4].map(|revision| (Revision::new(revision), serial)));
-    mailbox.deliver(&message(9), QoS::AtLeastOnce, &Receipt::none());
+    mailbox.deliver(&message(9), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
     let (messages, _) = sent(&mailbox);
     assert_eq!(messages.iter().map(|(_, revision)| *revision).collect::<Vec<_>>(), [2, 4, 9]);
     let acked = || mailbox.change(|all| all.to_store()[0].acked.get());
@@ -199,7 +241,7 @@ fn retained_messages_go_before_newer_ones_and_the_position_follows_the_acknowled
 fn a_new_filter_is_not_taken_to_have_what_another_one_acknowledged() {
     let mailbox = mailbox();
     mailbox.change(|all| all.add("old".into(), QoS::AtLeastOnce, Revision::new(50)));
-    mailbox.deliver(&message(60), QoS::AtLeastOnce, &Receipt::none());
+    mailbox.deliver(&message(60), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
     let (live, _) = sent(&mailbox);
     let new = mailbox.change(|all| all.add("new".into(), QoS::AtLeastOnce, Revision::NONE));
     mailbox.catch_up([(Revision::new(8), new)]);
@@ -242,7 +284,7 @@ fn client_that_publishes_to_itself_gets_its_messages_and_acknowledgements() {
         let count = LONG + 10;
         for packet in 1..=count as u16 {
             let receipt = receipt(&mailbox, Some(packet), &room);
-            mailbox.deliver(&message(packet.into()), QoS::AtLeastOnce, &receipt);
+            mailbox.deliver(&message(packet.into()), QoS::AtLeastOnce, &receipt, Instant::now());
         }
         let (messages, answers) = sent(&mailbox);
         let _ = done.send((messages.len() == count, answers.len() == count));
