@@ -3,6 +3,7 @@
 
 #![allow(clippy::panic, reason = "what a test can't set up ends it")]
 
+pub mod durability;
 mod fleet;
 mod forge;
 mod host;

@@ -41,9 +41,13 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts a broker with nothing in its memory.
     pub(crate) fn start(settings: &Settings, side: Side) -> Result<Self, Failure> {
+        Self::start_program(program(settings, side)?)
+    }
+
+    /// Starts this program.
+    pub(crate) fn start_program(program: PathBuf) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("herald-load-").tempdir();
         let folder = folder.map_err(Failure::system("make a temporary folder"))?;
-        let program = program(settings, side)?;
         let (child, address) = spawn(&program, folder.path(), 0)?;
         Ok(Self { program, child, folder, address })
     }
@@ -57,6 +61,23 @@ impl Broker {
             .spawn()
             .map_err(Failure::system(format!("start {}", self.program.display())))?;
         Ok(())
+    }
+
+    /// Tells whether it says that it listens; fails if it has ended.
+    pub(crate) fn is_listening(&mut self) -> Result<bool, Failure> {
+        self.check()?;
+        Ok(printed_port(self.folder.path()).is_some())
+    }
+
+    /// Gives the process.
+    pub(crate) fn process(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Leaves its folder behind, and gives it.
+    pub(crate) fn keep(&mut self) -> &Path {
+        self.folder.disable_cleanup(true);
+        self.folder.path()
     }
 
     /// Stops it as systemd would, or kills it as a crash would, and waits until it is gone.
