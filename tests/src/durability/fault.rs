@@ -43,8 +43,8 @@ pub enum Fault {
         /// Its bytes.
         size: usize,
     },
-    /// A live message after one that is newer, on one connection.
-    #[error("{client} got version {found} of {topic} live after version {before}")]
+    /// A message after one that is newer.
+    #[error("{client} got version {found} of {topic} after version {before}")]
     OutOfOrder {
         /// Who got it.
         client: String,
@@ -106,8 +106,6 @@ pub struct Outcome {
     pub received: u64,
     /// Sessions that were resumed without SUBSCRIBE.
     pub resumed: u64,
-    /// Messages that came after a newer one of their topic, at the start of a subscription.
-    pub stale: u64,
     /// Milliseconds from each start to `listening on`.
     pub restarts: Vec<f64>,
     /// All that was wrong.
@@ -145,7 +143,6 @@ impl Outcome {
             "sessions": count(|fault| {
                 matches!(fault, Fault::Forgotten { .. } | Fault::Remembered { .. })
             }),
-            "stale": self.stale,
             "restart_ms_p50": restart(50.0),
             "restart_ms_max": restart(100.0),
         })
