@@ -57,7 +57,7 @@ struct State {
     /// Messages as they came.
     queue: VecDeque<Queued>,
     queued_bytes: usize,
-    /// Retained messages that are still to be fetched. They go before the queue, which is newer.
+    /// Retained messages that are still to be fetched.
     backlog: VecDeque<(Revision, Serial)>,
     in_flight: VecDeque<InFlight>,
     last_packet: u16,
@@ -349,8 +349,10 @@ impl Mailbox {
             context.waker().wake_by_ref();
         }
         let room = WINDOW - state.in_flight.len().min(WINDOW);
-        if !state.backlog.is_empty() && room > 0 && out.is_empty() {
-            let count = room.min(state.backlog.len()).min(FETCH);
+        if !state.is_live_next() && !state.backlog.is_empty() && room > 0 && out.is_empty() {
+            let live = state.first_live();
+            let older = |(revision, _): &&(Revision, Serial)| live.is_none_or(|it| *revision <= it);
+            let count = state.backlog.iter().take(room.min(FETCH)).take_while(older).count();
             let fetch = state.backlog.drain(..count).collect();
             if state.backlog.is_empty() {
                 state.backlog = VecDeque::new();
@@ -358,18 +360,17 @@ impl Mailbox {
             return Poll::Ready(Ok(Work::Fetch(fetch)));
         }
         let mut messages = 0;
-        if state.backlog.is_empty() {
-            while out.len() < BATCH
-                && let Some(first) = state.queue.front()
-                && (first.qos == QoS::AtMostOnce || state.in_flight.len() < WINDOW)
-            {
-                let Some(queued) = state.queue.pop_front() else { break };
-                receipts.extend(state.send_live(&mut out, queued));
-                messages += 1;
-            }
-            if state.queue.is_empty() {
-                state.queue = VecDeque::new();
-            }
+        while out.len() < BATCH
+            && state.is_live_next()
+            && let Some(first) = state.queue.front()
+            && (first.qos == QoS::AtMostOnce || state.in_flight.len() < WINDOW)
+        {
+            let Some(queued) = state.queue.pop_front() else { break };
+            receipts.extend(state.send_live(&mut out, queued));
+            messages += 1;
+        }
+        if state.queue.is_empty() {
+            state.queue = VecDeque::new();
         }
         if !out.is_empty() {
             return Poll::Ready(Ok(Work::Send(out, messages)));
@@ -434,6 +435,18 @@ impl Mailbox {
 }
 
 impl State {
+    /// Gives the first revision that waits in the queue.
+    fn first_live(&self) -> Option<Revision> {
+        self.queue.iter().find_map(|queued| queued.message.revision)
+    }
+
+    /// Tells whether the queue goes before the backlog: what is older goes first, so that nobody gets
+    /// an older message of a topic after a newer one.
+    fn is_live_next(&self) -> bool {
+        let Some((retained, _)) = self.backlog.front() else { return !self.queue.is_empty() };
+        self.first_live().is_some_and(|live| live < *retained)
+    }
+
     /// Forgets what is still to be sent for the filters of a new backlog.
     fn forget_backlog_of(&mut self, new: &[(Revision, Serial)]) {
         if self.backlog.is_empty() {

@@ -90,7 +90,7 @@ impl Server {
         made.map_err(|source| NotStarted::State { path: state.to_owned(), source })?;
         let store = Arc::new(Store::open(&state.join(STORE_FILE))?);
         let (relay, outlet) = relay::start()?;
-        let dispatch = Arc::new(Dispatch::default());
+        let dispatch = Arc::new(Dispatch::new(store.latest()));
         let (journal, journal_end) =
             journal::start(Arc::clone(&store), relay, Arc::clone(&metrics))
                 .map_err(NotStarted::Thread)?;

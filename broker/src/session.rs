@@ -43,6 +43,16 @@ const READ: usize = 8 * 1024;
 /// Retained messages are looked up by wildcard aside, as there may be very many.
 const FEW: usize = 16;
 
+/// What of a subscription is retained and still to be sent.
+struct Wanted {
+    filter: Filter,
+    serial: Serial,
+    /// Newer than this,
+    than: Revision,
+    /// and not newer than this, which comes live.
+    up_to: Revision,
+}
+
 /// A session that is accepted.
 pub struct Session {
     pub(crate) broker: Arc<Broker>,
@@ -187,16 +197,16 @@ impl Session {
 
     async fn subscribe(&self, packet: u16, filters: Vec<(String, u8)>) -> Result<(), Refusal> {
         let mut codes = Vec::with_capacity(filters.len());
-        let mut granted: Vec<(Filter, Serial)> = Vec::new();
+        let mut granted = Vec::new();
         for (text, wanted) in &filters {
             // QoS 2 is granted as QoS 1 (section 3.9.3 lets a server grant less).
             let qos = if *wanted == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
             // A packet may have thousands, and others are to be served meanwhile.
             consume_budget().await;
             match self.grant(text, qos) {
-                Ok((filter, serial)) => {
+                Ok(wanted) => {
                     codes.push(qos as u8);
-                    granted.push((filter, serial));
+                    granted.push(wanted);
                 }
                 Err(reason) => {
                     codes.push(SUBSCRIPTION_REFUSED);
@@ -209,15 +219,14 @@ impl Session {
         packet::suback(&mut answer, packet, &codes);
         self.mailbox.reply(&answer);
         // The same one may be asked for again and again.
-        granted.sort_by_key(|(_, serial)| *serial);
-        granted.dedup_by_key(|(_, serial)| *serial);
+        granted.sort_by_key(|wanted| wanted.serial);
+        granted.dedup_by_key(|wanted| wanted.serial);
         // Every retained message, also to one who had the subscription before (section 3.8.4).
-        let wanted = granted.into_iter().map(|(filter, serial)| (filter, serial, Revision::NONE));
-        self.catch_up(wanted.collect()).await
+        self.catch_up(granted).await
     }
 
-    /// Makes a subscription, if it may be made.
-    fn grant(&self, text: &str, qos: QoS) -> Result<(Filter, Serial), Refusal> {
+    /// Makes a subscription, if it may be made. All that is retained is wanted.
+    fn grant(&self, text: &str, qos: QoS) -> Result<Wanted, Refusal> {
         let filter: Filter = text.parse().map_err(|_| Refusal::Filter)?;
         if !acl::may_subscribe(&self.principal, &filter) {
             return Err(Refusal::SubscribeDenied);
@@ -228,12 +237,12 @@ impl Session {
         if is_full {
             return Err(Refusal::TooManyFilters);
         }
-        let (shared, new) = self.broker.dispatch.subscribe(text, &self.mailbox, qos);
+        let subscribed = self.broker.dispatch.subscribe(text, &self.mailbox, qos);
         let serial = self.mailbox.change(|subscriptions| {
-            let known = if new { None } else { subscriptions.renew(text, qos) };
-            known.unwrap_or_else(|| subscriptions.add(shared, qos, Revision::NONE))
+            let known = if subscribed.is_new { None } else { subscriptions.renew(text, qos) };
+            known.unwrap_or_else(|| subscriptions.add(subscribed.filter, qos, Revision::NONE))
         });
-        Ok((filter, serial))
+        Ok(Wanted { filter, serial, than: Revision::NONE, up_to: subscribed.latest })
     }
 
     /// Takes up the subscriptions of a session that was kept, as far as they are still allowed, with
@@ -245,9 +254,9 @@ impl Session {
         let mut wanted = Vec::new();
         for subscription in kept.subscriptions {
             let qos = if subscription.qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-            if let Ok((filter, serial)) = self.grant(&subscription.filter, qos) {
-                self.mailbox.change(|all| all.resume(serial, subscription.acked));
-                wanted.push((filter, serial, subscription.acked));
+            if let Ok(all) = self.grant(&subscription.filter, qos) {
+                self.mailbox.change(|known| known.resume(all.serial, subscription.acked));
+                wanted.push(Wanted { than: subscription.acked, ..all });
             }
         }
         self.catch_up(wanted).await
@@ -280,14 +289,14 @@ impl Session {
     }
 
     /// Has retained messages sent that are newer than a revision, oldest first.
-    async fn catch_up(&self, filters: Vec<(Filter, Serial, Revision)>) -> Result<(), Refusal> {
-        let few = filters.len() <= FEW
-            && filters.iter().all(|(filter, ..)| matches!(filter, Filter::Exactly(_)));
+    async fn catch_up(&self, wanted: Vec<Wanted>) -> Result<(), Refusal> {
+        let few = wanted.len() <= FEW
+            && wanted.iter().all(|one| matches!(one.filter, Filter::Exactly(_)));
         let backlog = if few {
-            backlog(&self.broker.store, &filters)
+            backlog(&self.broker.store, &wanted)
         } else {
             let broker = Arc::clone(&self.broker);
-            let looking = tokio::task::spawn_blocking(move || backlog(&broker.store, &filters));
+            let looking = tokio::task::spawn_blocking(move || backlog(&broker.store, &wanted));
             looking.await.map_err(|_| Refusal::NotStored)?
         };
         let backlog = backlog.map_err(|error| self.broker.unreadable(&error))?;
@@ -392,17 +401,18 @@ impl Drop for Session {
 /// Collects what filters have to catch up with, oldest first.
 fn backlog(
     store: &retained::Store,
-    filters: &[(Filter, Serial, Revision)],
+    wanted: &[Wanted],
 ) -> Result<Vec<(Revision, Serial)>, retained::ReadError> {
     let mut backlog = Vec::new();
-    for (filter, serial, than) in filters {
+    for Wanted { filter, serial, than, up_to } in wanted {
         let text = filter.to_string();
         let matching = match text.find('+') {
             None => Matching::Topic(&text),
             Some(wildcard) => Matching::Prefix(&text[..wildcard]),
         };
         let newer = store.newer(matching, *than)?;
-        backlog.extend(newer.into_iter().map(|revision| (revision, *serial)));
+        let newer = newer.into_iter().take_while(|revision| revision <= up_to);
+        backlog.extend(newer.map(|revision| (revision, *serial)));
     }
     backlog.sort_unstable();
     Ok(backlog)

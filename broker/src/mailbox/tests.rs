@@ -238,6 +238,27 @@ fn retained_messages_go_before_newer_ones_and_the_position_follows_the_acknowled
 }
 
 #[test]
+fn retained_and_live_messages_are_sent_in_the_order_of_their_revisions() {
+    let mailbox = mailbox();
+    let serial = mailbox.change(|all| all.add("t".into(), QoS::AtLeastOnce, Revision::NONE));
+    // Without a revision: it goes with what is behind it.
+    let event = Message { revision: None, ..(*message(1)).clone() };
+    mailbox.deliver(&Arc::new(event), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
+    for revision in [5, 7, 10] {
+        mailbox.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
+    }
+    mailbox.catch_up([4, 6, 8, 12].map(|revision| (Revision::new(revision), serial)));
+    let (messages, _) = sent(&mailbox);
+    let revisions: Vec<u64> = messages.iter().map(|(_, revision)| *revision).collect();
+    assert_eq!(revisions, [4, 1, 5, 6, 7, 8, 10, 12]);
+    for (count, (packet, _)) in messages.iter().enumerate() {
+        mailbox.acknowledged(*packet);
+        let acked = mailbox.change(|all| all.to_store()[0].acked.get());
+        assert_eq!(acked, [4, 4, 4, 6, 6, 8, 8, 12][count], "after {count}");
+    }
+}
+
+#[test]
 fn a_new_filter_is_not_taken_to_have_what_another_one_acknowledged() {
     let mailbox = mailbox();
     mailbox.change(|all| all.add("old".into(), QoS::AtLeastOnce, Revision::new(50)));

@@ -51,19 +51,22 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts a broker with nothing in its memory.
     pub(crate) fn start(settings: &Settings, side: Side) -> Result<Self, Failure> {
+        Self::start_program(program(settings, side)?)
+    }
+
+    /// Starts this program.
+    pub(crate) fn start_program(program: PathBuf) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("herald-load-").tempdir();
         let folder = folder.map_err(Failure::system("make a temporary folder"))?;
-        Self::start_in(folder, Carrier::Tcp, settings, side)
+        Self::start_in(folder, Carrier::Tcp, program)
     }
 
     /// Starts a broker with nothing in its memory, in a folder that has what its carrier needs.
     pub(crate) fn start_in(
         folder: TempDir,
         carrier: Carrier,
-        settings: &Settings,
-        side: Side,
+        program: PathBuf,
     ) -> Result<Self, Failure> {
-        let program = program(settings, side)?;
         let (child, address) = spawn(&program, folder.path(), carrier)?;
         Ok(Self { program, carrier, child, folder, address })
     }
@@ -77,6 +80,23 @@ impl Broker {
             .spawn()
             .map_err(Failure::system(format!("start {}", self.program.display())))?;
         Ok(())
+    }
+
+    /// Tells whether it says that it listens; fails if it has ended.
+    pub(crate) fn is_listening(&mut self) -> Result<bool, Failure> {
+        self.check()?;
+        Ok(printed_port(self.folder.path()).is_some())
+    }
+
+    /// Gives the process.
+    pub(crate) fn process(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Leaves its folder behind, and gives it.
+    pub(crate) fn keep(&mut self) -> &Path {
+        self.folder.disable_cleanup(true);
+        self.folder.path()
     }
 
     /// Stops it as systemd would, or kills it as a crash would, and waits until it is gone.
@@ -155,7 +175,8 @@ impl Drop for Broker {
     }
 }
 
-fn program(settings: &Settings, side: Side) -> Result<PathBuf, Failure> {
+/// Finds the program of a side.
+pub(crate) fn program(settings: &Settings, side: Side) -> Result<PathBuf, Failure> {
     if side == Side::Theirs {
         return Ok(settings.mosquitto_bin.clone());
     }

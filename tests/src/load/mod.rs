@@ -5,13 +5,13 @@
 //! round both brokers are started afresh, one after the other, so that what else the machine does
 //! meets both. Every wait is bounded, and what did not come is named.
 
-mod broker;
-mod failure;
-mod interrupt;
+pub(crate) mod broker;
+pub(crate) mod failure;
+pub(crate) mod interrupt;
 mod link;
-mod names;
+pub(crate) mod names;
 mod orders;
-mod packet;
+pub(crate) mod packet;
 mod publishing;
 mod scenario_connect;
 mod scenario_durable;
@@ -22,11 +22,11 @@ mod scenario_restart;
 mod scenario_retained;
 mod scenario_soak;
 mod scenario_tls;
-mod session;
+pub(crate) mod session;
 mod settings;
 mod stage;
-mod stats;
-mod swarm;
+pub(crate) mod stats;
+pub(crate) mod swarm;
 mod table;
 mod vitals;
 
@@ -112,7 +112,7 @@ fn round(
 }
 
 /// Raises the limit on open files, which the brokers inherit, as far as it goes.
-fn allow_files(needed: u64) -> Result<(), Failure> {
+pub(crate) fn allow_files(needed: u64) -> Result<(), Failure> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     setrlimit(Resource::Nofile, raised)

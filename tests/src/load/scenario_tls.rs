@@ -11,7 +11,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, pki_types::ServerName};
 
 use super::{
-    broker::{Broker, Carrier},
+    broker::{Broker, Carrier, program},
     failure::Failure,
     names,
     settings::{Settings, Side},
@@ -43,7 +43,7 @@ pub(crate) fn run(settings: &Settings, side: Side, ledger: &mut Ledger) -> Resul
         .with_no_client_auth();
     let client = Arc::new(client);
 
-    let broker = Broker::start_in(folder, Carrier::Tls, settings, side)?;
+    let broker = Broker::start_in(folder, Carrier::Tls, program(settings, side)?)?;
     // The first ones make the broker allocate what it has once.
     let mut connections = Vec::new();
     let count = settings.tls_connections as usize;
