@@ -116,9 +116,9 @@ impl Broker {
         })
     }
 
-    /// Makes a client id for one who has none.
+    /// Makes a client id for one who has none. Nobody can choose it: theirs have no spaces.
     pub(crate) fn new_client_id(&self) -> String {
-        format!("auto/{}", self.ids.fetch_add(1, Ordering::Relaxed))
+        format!("auto {}", self.ids.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Counts and logs what was refused to a session.

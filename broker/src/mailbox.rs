@@ -6,7 +6,10 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -70,7 +73,7 @@ struct Queued {
     message: Arc<Message>,
     qos: QoS,
     /// Held while the queue is long, so that the publisher waits.
-    _receipt: Option<Receipt>,
+    receipt: Option<Receipt>,
 }
 
 #[derive(Debug)]
@@ -110,7 +113,8 @@ pub enum Work {
     },
 }
 
-/// What a publish waits for: it is acknowledged when the last copy of this is dropped.
+/// What a publish waits for: it is acknowledged when the last copy of this is dropped, if it was
+/// passed on before. A message that gets lost on its way is never acknowledged.
 #[derive(Debug, Clone)]
 pub struct Receipt {
     inner: Option<Arc<Inner>>,
@@ -120,6 +124,8 @@ pub struct Receipt {
 struct Inner {
     publisher: Arc<Mailbox>,
     packet: Option<u16>,
+    /// Whether the message is stored, if it is to be kept, and with all its subscribers.
+    passed_on: AtomicBool,
     _room: OwnedSemaphorePermit,
 }
 
@@ -127,12 +133,20 @@ impl Receipt {
     /// Makes the receipt of a message that [`Mailbox::publishing`] has noted. The room that it takes
     /// is given back with it.
     pub fn new(publisher: Arc<Mailbox>, packet: Option<u16>, room: OwnedSemaphorePermit) -> Self {
-        Self { inner: Some(Arc::new(Inner { publisher, packet, _room: room })) }
+        let passed_on = AtomicBool::new(false);
+        Self { inner: Some(Arc::new(Inner { publisher, packet, passed_on, _room: room })) }
     }
 
     /// Makes a receipt that nobody waits for.
     pub fn none() -> Self {
         Self { inner: None }
+    }
+
+    /// Says that the message is where it is to go.
+    pub fn passed_on(&self) {
+        if let Some(inner) = &self.inner {
+            inner.passed_on.store(true, Ordering::Release);
+        }
     }
 
     /// Says that the message was not taken: the publisher is closed without an acknowledgement.
@@ -145,6 +159,9 @@ impl Receipt {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if !*self.passed_on.get_mut() {
+            self.publisher.close(Refusal::NotStored);
+        }
         self.publisher.published(self.packet);
     }
 }
@@ -185,9 +202,14 @@ impl Mailbox {
     /// Puts a message in. A client that lets too much wait is closed.
     pub fn deliver(&self, message: &Arc<Message>, qos: QoS, receipt: &Receipt) {
         let mut state = self.lock();
-        // Two of its filters match: once is enough.
-        let again = state.queue.back().is_some_and(|last| Arc::ptr_eq(&last.message, message));
-        if state.life != Life::Open || again {
+        if state.life != Life::Open {
+            return;
+        }
+        // Two of its filters match: once is enough, with the higher QoS (section 3.3.5).
+        if let Some(last) = state.queue.back_mut()
+            && Arc::ptr_eq(&last.message, message)
+        {
+            last.qos = last.qos.max(qos);
             return;
         }
         let size = message.topic.len() + message.payload.len();
@@ -197,7 +219,7 @@ impl Mailbox {
         }
         state.queued_bytes += size;
         let held = (state.queue.len() >= LONG).then(|| receipt.clone());
-        state.queue.push_back(Queued { message: Arc::clone(message), qos, _receipt: held });
+        state.queue.push_back(Queued { message: Arc::clone(message), qos, receipt: held });
         let waker = state.waker.take();
         drop(state);
         wake(waker);
@@ -304,6 +326,9 @@ impl Mailbox {
     /// Takes what is to be done, or has the task woken when there is something. Gives an error when
     /// the session is to end.
     pub fn poll_work(&self, context: &Context<'_>) -> Poll<Result<Work, Refusal>> {
+        // Dropped after the lock is released: a receipt takes that of its publisher, which may be
+        // this client itself, or one that has a receipt of this client in its hands.
+        let mut receipts = Vec::new();
         let mut state = self.lock();
         if let Life::Closing(reason) = state.life {
             return Poll::Ready(Err(reason));
@@ -325,7 +350,8 @@ impl Mailbox {
                 && (first.qos == QoS::AtMostOnce || state.in_flight.len() < WINDOW)
             {
                 let Some(queued) = state.queue.pop_front() else { break };
-                state.send_live(&mut out, queued);
+                state.send_live(&mut out, &queued);
+                receipts.extend(queued.receipt);
                 messages += 1;
             }
             if state.queue.is_empty() {
@@ -395,7 +421,7 @@ impl Mailbox {
 }
 
 impl State {
-    fn send_live(&mut self, out: &mut Vec<u8>, queued: Queued) {
+    fn send_live(&mut self, out: &mut Vec<u8>, queued: &Queued) {
         let message = &queued.message;
         self.queued_bytes -= message.topic.len() + message.payload.len();
         let packet = (queued.qos == QoS::AtLeastOnce)

@@ -190,13 +190,15 @@ impl Session {
     async fn subscribe(&self, packet: u16, filters: Vec<(String, u8)>) -> Result<(), Refusal> {
         let mut codes = Vec::with_capacity(filters.len());
         let mut granted: Vec<(Filter, Serial)> = Vec::new();
+        let mut changed = false;
         for (text, wanted) in &filters {
             // QoS 2 is granted as QoS 1 (section 3.9.3 lets a server grant less).
             let qos = if *wanted == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
             match self.grant(text, qos) {
-                Ok((filter, serial)) => {
+                Ok((filter, serial, is_other)) => {
                     codes.push(qos as u8);
                     granted.push((filter, serial));
+                    changed |= is_other;
                 }
                 Err(reason) => {
                     codes.push(SUBSCRIPTION_REFUSED);
@@ -204,7 +206,10 @@ impl Session {
                 }
             }
         }
-        self.save().await?;
+        // Hosts ask for the same again on each connection, also while nothing can be stored.
+        if changed {
+            self.save().await?;
+        }
         let mut answer = Vec::new();
         packet::suback(&mut answer, packet, &codes);
         self.mailbox.reply(&answer);
@@ -213,21 +218,23 @@ impl Session {
         self.catch_up(wanted.collect()).await
     }
 
-    /// Makes a subscription, if it may be made.
-    fn grant(&self, text: &str, qos: QoS) -> Result<(Filter, Serial), Refusal> {
+    /// Makes a subscription, if it may be made. Tells whether there was none like it.
+    fn grant(&self, text: &str, qos: QoS) -> Result<(Filter, Serial, bool), Refusal> {
         let filter: Filter = text.parse().map_err(|_| Refusal::Filter)?;
         if !acl::may_subscribe(&self.principal, &filter) {
             return Err(Refusal::SubscribeDenied);
         }
-        if self.mailbox.change(|subscriptions| subscriptions.len()) >= self.most_filters {
+        let is_full =
+            self.mailbox.change(|subscriptions| subscriptions.len()) >= self.most_filters;
+        if is_full && !self.broker.dispatch.has(text, &self.mailbox) {
             return Err(Refusal::TooManyFilters);
         }
         let (shared, new) = self.broker.dispatch.subscribe(text, &self.mailbox, qos);
-        let serial = self.mailbox.change(|subscriptions| {
+        let (serial, is_other) = self.mailbox.change(|subscriptions| {
             let known = if new { None } else { subscriptions.renew(text, qos) };
-            known.unwrap_or_else(|| subscriptions.add(shared, qos, Revision::NONE))
+            known.unwrap_or_else(|| (subscriptions.add(shared, qos, Revision::NONE), true))
         });
-        Ok((filter, serial))
+        Ok((filter, serial, is_other))
     }
 
     /// Takes up the subscriptions of a session that was kept, as far as they are still allowed, with
@@ -239,7 +246,7 @@ impl Session {
         let mut wanted = Vec::new();
         for subscription in kept.subscriptions {
             let qos = if subscription.qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-            if let Ok((filter, serial)) = self.grant(&subscription.filter, qos) {
+            if let Ok((filter, serial, _)) = self.grant(&subscription.filter, qos) {
                 self.mailbox.change(|all| all.resume(serial, subscription.acked));
                 wanted.push((filter, serial, subscription.acked));
             }
@@ -248,12 +255,16 @@ impl Session {
     }
 
     async fn unsubscribe(&self, packet: u16, filters: Vec<String>) -> Result<(), Refusal> {
+        let mut changed = false;
         for filter in &filters {
             if self.mailbox.change(|subscriptions| subscriptions.remove(filter)).is_some() {
                 self.broker.dispatch.unsubscribe(filter, &self.mailbox);
+                changed = true;
             }
         }
-        self.save().await?;
+        if changed {
+            self.save().await?;
+        }
         self.mailbox.reply(&packet::unsuback(packet));
         Ok(())
     }

@@ -94,11 +94,11 @@ impl Subscriptions {
         serial
     }
 
-    /// Changes the QoS of one that is there.
-    pub fn renew(&mut self, filter: &str, qos: QoS) -> Option<Serial> {
+    /// Changes the QoS of one that is there. Tells whether it was another.
+    pub fn renew(&mut self, filter: &str, qos: QoS) -> Option<(Serial, bool)> {
         let known = self.all.iter_mut().find(|known| &*known.filter == filter)?;
-        known.qos = qos;
-        Some(known.serial)
+        let before = std::mem::replace(&mut known.qos, qos);
+        Some((known.serial, before != qos))
     }
 
     /// Takes one away.
