@@ -210,12 +210,15 @@ impl Session {
         if changed {
             self.save().await?;
         }
+        // Every retained message, also to one who had the subscription before (section 3.8.4).
+        let wanted = granted.into_iter().map(|(filter, serial)| (filter, serial, Revision::NONE));
+        let backlog = self.newer(wanted.collect()).await?;
+        // What is published when the client has this comes live, and not as retained too.
         let mut answer = Vec::new();
         packet::suback(&mut answer, packet, &codes);
         self.mailbox.reply(&answer);
-        // Every retained message, also to one who had the subscription before (section 3.8.4).
-        let wanted = granted.into_iter().map(|(filter, serial)| (filter, serial, Revision::NONE));
-        self.catch_up(wanted.collect()).await
+        self.mailbox.catch_up(backlog);
+        Ok(())
     }
 
     /// Makes a subscription, if it may be made. Tells whether there was none like it.
@@ -224,8 +227,7 @@ impl Session {
         if !acl::may_subscribe(&self.principal, &filter) {
             return Err(Refusal::SubscribeDenied);
         }
-        let is_full =
-            self.mailbox.change(|subscriptions| subscriptions.len()) >= self.most_filters;
+        let is_full = self.mailbox.change(|subscriptions| subscriptions.len()) >= self.most_filters;
         if is_full && !self.broker.dispatch.has(text, &self.mailbox) {
             return Err(Refusal::TooManyFilters);
         }
@@ -251,7 +253,8 @@ impl Session {
                 wanted.push((filter, serial, subscription.acked));
             }
         }
-        self.catch_up(wanted).await
+        self.mailbox.catch_up(self.newer(wanted).await?);
+        Ok(())
     }
 
     async fn unsubscribe(&self, packet: u16, filters: Vec<String>) -> Result<(), Refusal> {
@@ -282,8 +285,11 @@ impl Session {
         self.broker.journal.save(&self.client, session).await
     }
 
-    /// Has retained messages sent that are newer than a revision, oldest first.
-    async fn catch_up(&self, filters: Vec<(Filter, Serial, Revision)>) -> Result<(), Refusal> {
+    /// Finds the retained messages that are newer than a revision, oldest first.
+    async fn newer(
+        &self,
+        filters: Vec<(Filter, Serial, Revision)>,
+    ) -> Result<Vec<(Revision, Serial)>, Refusal> {
         let few = filters.len() <= FEW
             && filters.iter().all(|(filter, ..)| matches!(filter, Filter::Exactly(_)));
         let backlog = if few {
@@ -293,11 +299,7 @@ impl Session {
             let looking = tokio::task::spawn_blocking(move || backlog(&broker.store, &filters));
             looking.await.map_err(|_| Refusal::NotStored)?
         };
-        let backlog = backlog.map_err(|error| self.broker.unreadable(&error))?;
-        if !backlog.is_empty() {
-            self.mailbox.catch_up(backlog);
-        }
-        Ok(())
+        backlog.map_err(|error| self.broker.unreadable(&error))
     }
 
     async fn write(&self, mut stream: WriteHalf<Stream>) -> End {
