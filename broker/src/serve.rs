@@ -259,3 +259,30 @@ fn allow_connections(connections: usize) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use herald_broker::{journal, relay, retained::CommitError};
+
+    use super::*;
+
+    #[test]
+    fn every_end_has_the_exit_code_that_the_help_says() {
+        let address = "127.0.0.1:1883".parse().unwrap();
+        let listen = Ended::Listen { address, source: io::ErrorKind::AddrInUse.into() };
+        let lost = || relay::Died::Lost { expected: 1, found: 2 };
+        let full = CommitError::NoSpace { path: "state".into(), free: 0, needed: 1 };
+        let state = NotStarted::State { path: "state".into(), source: io::Error::other("no") };
+        for (ended, code) in [
+            (listen, 3),
+            (Ended::NotStarted(state), 5),
+            (Ended::NotStarted(NotStarted::Relay(lost())), 4),
+            (Ended::Died(Died::Relay(lost())), 4),
+            (Ended::Died(Died::Journal(journal::Died::Relay(lost()))), 4),
+            (Ended::Died(Died::Thread("journal")), 4),
+            (Ended::Died(Died::Journal(journal::Died::Store(full))), 5),
+        ] {
+            assert_eq!(ended.exit_code(), code, "{ended}");
+        }
+    }
+}
