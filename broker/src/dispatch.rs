@@ -80,6 +80,16 @@ impl Dispatch {
         Subscribed { filter, is_new, latest }
     }
 
+    /// Tells whether there is a subscription.
+    pub fn has(&self, filter: &str, mailbox: &Arc<Mailbox>) -> bool {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        match table.get(filter) {
+            None => false,
+            Some(Subscribers::One(known, _)) => Arc::ptr_eq(known, mailbox),
+            Some(Subscribers::Many(all)) => all.contains_key(&address(mailbox)),
+        }
+    }
+
     /// Ends a subscription.
     pub fn unsubscribe(&self, filter: &str, mailbox: &Arc<Mailbox>) {
         let mut table = self.write();
@@ -96,6 +106,11 @@ impl Dispatch {
     /// Gives a message to all who subscribed to it. Those who publish more while somebody lags
     /// behind wait by its receipt.
     pub fn dispatch(&self, message: &Arc<Message>, qos: QoS, receipt: &Receipt) {
+        self.give(message, qos, receipt);
+        receipt.passed_on();
+    }
+
+    fn give(&self, message: &Arc<Message>, qos: QoS, receipt: &Receipt) {
         let topic = std::str::from_utf8(&message.topic).map(str::parse::<Topic>);
         // It was parsed when it came in.
         let Ok(Ok(topic)) = topic else { return };
@@ -233,7 +248,9 @@ mod tests {
         let dispatch = Dispatch::default();
         let all: Vec<_> = (0..100).map(|_| mailbox()).collect();
         for mailbox in &all {
+            assert!(!dispatch.has("herald/v1/f/beacon", mailbox));
             assert!(dispatch.subscribe("herald/v1/f/beacon", mailbox, QoS::AtLeastOnce).is_new);
+            assert!(dispatch.has("herald/v1/f/beacon", mailbox));
             assert!(!dispatch.subscribe("herald/v1/f/beacon", mailbox, QoS::AtMostOnce).is_new);
         }
         give(&dispatch, "herald/v1/f/beacon");

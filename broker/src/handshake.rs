@@ -139,7 +139,7 @@ impl Asked {
         permit: crate::limits::Permit,
     ) -> Result<(Session, bool), Refused> {
         let bad_id = || Refused::with(Refusal::ClientId, ConnectReturn::ClientId);
-        let not_stored = |reason| Refused::with(reason, ConnectReturn::Unavailable);
+        let unavailable = |reason| Refused::with(reason, ConnectReturn::Unavailable);
         if let Some(will) = &self.will
             && !acl::may_publish(&principal, &will.topic, will.publish.retain)
         {
@@ -169,13 +169,16 @@ impl Asked {
         };
         let mailbox = Arc::new(Mailbox::new(patience, Subscriptions::new(persistent)));
         let place = broker.registry.take(&self.client, &owner, &mailbox).await;
-        let place = place.map_err(|_| bad_id())?;
+        let place = place.map_err(|reason| match reason {
+            Refusal::ClientId => bad_id(),
+            reason => unavailable(reason),
+        })?;
         if persistent {
             // What the connection before had acknowledged may still be on its way.
             broker.journal.settle().await;
         }
         let kept = broker.store.session(&self.client);
-        let kept = kept.map_err(|error| not_stored(broker.unreadable(&error)))?;
+        let kept = kept.map_err(|error| unavailable(broker.unreadable(&error)))?;
         if kept.as_ref().is_some_and(|kept| kept.owner != *owner) {
             return Err(bad_id());
         }
@@ -186,7 +189,7 @@ impl Asked {
             owner,
             mailbox,
             silence: longest_silence(self.connect.keep_alive),
-            will: self.will.map(Box::new),
+            will: None,
             most_filters,
             kept: None,
             end: End::Gone,
@@ -194,20 +197,23 @@ impl Asked {
             _permit: permit,
             _counted: broker.metrics.session(),
         };
-        match kept {
+        let present = match kept {
             Some(kept) if persistent => {
                 session.kept = Some(Box::new(kept));
-                Ok((session, true))
+                true
             }
             Some(_) => {
-                broker.journal.forget(&session.client).await.map_err(not_stored)?;
-                Ok((session, false))
+                broker.journal.forget(&session.client).await.map_err(unavailable)?;
+                false
             }
             None => {
-                session.save().await.map_err(not_stored)?;
-                Ok((session, false))
+                session.save().await.map_err(unavailable)?;
+                false
             }
-        }
+        };
+        // Only a client that is accepted has one (section 3.1.2.5).
+        session.will = self.will.map(Box::new);
+        Ok((session, present))
     }
 }
 

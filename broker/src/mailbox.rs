@@ -6,7 +6,10 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -124,7 +127,8 @@ pub enum Work {
     },
 }
 
-/// What a publish waits for: it is acknowledged when the last copy of this is dropped.
+/// What a publish waits for: it is acknowledged when the last copy of this is dropped, if it was
+/// passed on before. A message that gets lost on its way is never acknowledged.
 #[derive(Debug, Clone)]
 pub struct Receipt {
     inner: Option<Arc<Inner>>,
@@ -134,6 +138,8 @@ pub struct Receipt {
 struct Inner {
     publisher: Arc<Mailbox>,
     packet: Option<u16>,
+    /// Whether the message is stored, if it is to be kept, and with all its subscribers.
+    passed_on: AtomicBool,
     _room: OwnedSemaphorePermit,
 }
 
@@ -141,12 +147,20 @@ impl Receipt {
     /// Makes the receipt of a message that [`Mailbox::publishing`] has noted. The room that it takes
     /// is given back with it.
     pub fn new(publisher: Arc<Mailbox>, packet: Option<u16>, room: OwnedSemaphorePermit) -> Self {
-        Self { inner: Some(Arc::new(Inner { publisher, packet, _room: room })) }
+        let passed_on = AtomicBool::new(false);
+        Self { inner: Some(Arc::new(Inner { publisher, packet, passed_on, _room: room })) }
     }
 
     /// Makes a receipt that nobody waits for.
     pub fn none() -> Self {
         Self { inner: None }
+    }
+
+    /// Says that the message is where it is to go.
+    pub fn passed_on(&self) {
+        if let Some(inner) = &self.inner {
+            inner.passed_on.store(true, Ordering::Release);
+        }
     }
 
     /// Says that the message was not taken: the publisher is closed without an acknowledgement.
@@ -159,6 +173,9 @@ impl Receipt {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if !*self.passed_on.get_mut() {
+            self.publisher.close(Refusal::NotStored);
+        }
         self.publisher.published(self.packet);
     }
 }
@@ -199,9 +216,14 @@ impl Mailbox {
     /// Puts a message in. A client that lets too much wait, or lets it wait too long, is closed.
     pub fn deliver(&self, message: &Arc<Message>, qos: QoS, receipt: &Receipt, now: Instant) {
         let mut state = self.lock();
-        // Two of its filters match: once is enough.
-        let again = state.queue.back().is_some_and(|last| Arc::ptr_eq(&last.message, message));
-        if state.life != Life::Open || again {
+        if state.life != Life::Open {
+            return;
+        }
+        // Two of its filters match: once is enough, with the higher QoS (section 3.3.5).
+        if let Some(last) = state.queue.back_mut()
+            && Arc::ptr_eq(&last.message, message)
+        {
+            last.qos = last.qos.max(qos);
             return;
         }
         let size = message.topic.len() + message.payload.len();

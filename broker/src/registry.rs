@@ -12,9 +12,16 @@ use crate::{mailbox::Mailbox, refusal::Refusal};
 /// The connected clients.
 #[derive(Debug, Default)]
 pub struct Registry {
-    clients: Mutex<HashMap<Arc<str>, Connected>>,
+    clients: Mutex<Clients>,
     /// Told whenever one has ended.
     ended: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Clients {
+    connected: HashMap<Arc<str>, Connected>,
+    /// Why nobody is let in any more.
+    closed: Option<Refusal>,
 }
 
 #[derive(Debug)]
@@ -31,7 +38,7 @@ pub struct Place {
 }
 
 impl Registry {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Connected>> {
+    fn lock(&self) -> MutexGuard<'_, Clients> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -39,7 +46,7 @@ impl Registry {
     /// will handed in, when this returns.
     ///
     /// # Errors
-    /// When the client id is connected and belongs to another principal.
+    /// When the client id is connected and belongs to another principal, or all were closed.
     pub async fn take(
         self: &Arc<Self>,
         client: &Arc<str>,
@@ -52,10 +59,14 @@ impl Registry {
             ended.as_mut().enable();
             {
                 let mut clients = self.lock();
-                match clients.get(client) {
+                if let Some(reason) = clients.closed {
+                    return Err(reason);
+                }
+                match clients.connected.get(client) {
                     None => {
                         let (owner, mailbox) = (Arc::clone(owner), Arc::clone(mailbox));
-                        clients.insert(Arc::clone(client), Connected { owner, mailbox });
+                        let connected = Connected { owner, mailbox };
+                        clients.connected.insert(Arc::clone(client), connected);
                         return Ok(Place {
                             registry: Arc::clone(self),
                             client: Arc::clone(client),
@@ -69,19 +80,21 @@ impl Registry {
         }
     }
 
-    /// Closes all.
+    /// Closes all, and lets nobody in from now on.
     pub fn close_all(&self, reason: Refusal) {
-        self.lock().values().for_each(|connected| connected.mailbox.close(reason));
+        let mut clients = self.lock();
+        clients.closed = Some(reason);
+        clients.connected.values().for_each(|connected| connected.mailbox.close(reason));
     }
 
     /// Tells how many are connected.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().connected.len()
     }
 
     /// Tells whether nobody is connected.
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().connected.is_empty()
     }
 
     /// Waits until nobody is connected.
@@ -101,7 +114,7 @@ impl Registry {
 impl Drop for Place {
     fn drop(&mut self) {
         {
-            let mut clients = self.registry.lock();
+            let clients = &mut self.registry.lock().connected;
             clients.remove(&self.client);
             if clients.len() < clients.capacity() / 4 {
                 clients.shrink_to_fit();

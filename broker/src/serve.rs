@@ -126,8 +126,10 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
         });
     }
     let watched: Vec<Arc<Tls>> = transports.iter().filter_map(Transport::tls).cloned().collect();
+    // What is told that the broker is ready may send signals at once.
+    let signals = Signals::listen().map_err(Failure::Start)?;
     announce(&addresses);
-    let ended = attend(&mut server, config, &watched, &metrics).await;
+    let ended = attend(&mut server, signals, config, &watched, &metrics).await;
     notify(&[NotifyState::Stopping]);
     tasks.abort_all();
     if ended.is_ok() {
@@ -136,26 +138,40 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     ended
 }
 
+/// The signals that the broker knows.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Attends to signals, certificates and systemd's watchdog, until the end.
 async fn attend(
     server: &mut Server,
+    mut signals: Signals,
     config: &Config,
     watched: &[Arc<Tls>],
     metrics: &Metrics,
 ) -> Result<(), Failure> {
-    let listen = |kind| signal(kind).map_err(Failure::Start);
-    let mut terminate: Signal = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hang_up = listen(SignalKind::hangup())?;
     let mut certificates = interval(CERTIFICATES);
     let patience = sd_notify::watchdog_enabled().unwrap_or(Duration::from_secs(20));
     let mut pulse = interval(patience / 4);
     loop {
         select! {
             died = server.died() => return Err(Ended::Died(died).into()),
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => {
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.hang_up.recv() => {
                 for tls in watched {
                     if let Err(error) = tls.reload(metrics) {
                         tracing::error!(%error, "the certificate before is kept");
@@ -241,5 +257,32 @@ fn allow_connections(connections: usize) {
         tracing::warn!(
             "max_connections needs {needed} open files, and the limit is lower; raise LimitNOFILE"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use herald_broker::{journal, relay, retained::CommitError};
+
+    use super::*;
+
+    #[test]
+    fn every_end_has_the_exit_code_that_the_help_says() {
+        let address = "127.0.0.1:1883".parse().unwrap();
+        let listen = Ended::Listen { address, source: io::ErrorKind::AddrInUse.into() };
+        let lost = || relay::Died::Lost { expected: 1, found: 2 };
+        let full = CommitError::NoSpace { path: "state".into(), free: 0, needed: 1 };
+        let state = NotStarted::State { path: "state".into(), source: io::Error::other("no") };
+        for (ended, code) in [
+            (listen, 3),
+            (Ended::NotStarted(state), 5),
+            (Ended::NotStarted(NotStarted::Relay(lost())), 4),
+            (Ended::Died(Died::Relay(lost())), 4),
+            (Ended::Died(Died::Journal(journal::Died::Relay(lost()))), 4),
+            (Ended::Died(Died::Thread("journal")), 4),
+            (Ended::Died(Died::Journal(journal::Died::Store(full))), 5),
+        ] {
+            assert_eq!(ended.exit_code(), code, "{ended}");
+        }
     }
 }

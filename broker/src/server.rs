@@ -154,3 +154,64 @@ fn start_dispatcher(
     })?;
     Ok(end)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{logins::Logins, passwords::Passwords, retained::CommitError};
+
+    fn server(state: &Path) -> Server {
+        let authenticator = Authenticator::new(Logins::default(), Passwords::none(), Vec::new());
+        let settings = Settings { max_packet: 1024, slow_after: Duration::from_secs(1) };
+        Server::start(state, authenticator, settings, Arc::new(Metrics::new())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_end_that_was_not_asked_for_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = server(folder.path());
+        assert!(server.is_alive(Duration::from_secs(20)).await);
+        let waiting = timeout(Duration::from_millis(10), server.died()).await;
+        assert!(waiting.is_err(), "all is well");
+
+        // The thread ends although nobody asked the server for it.
+        server.broker.journal.stop();
+        assert!(matches!(server.died().await, Died::Thread("journal")));
+
+        let (tell, end) = oneshot::channel();
+        server.journal = end;
+        let path = folder.path().to_owned();
+        let full = CommitError::NoSpace { path, free: 0, needed: 1 };
+        tell.send(Err(journal::Died::Store(full))).unwrap();
+        let died = server.died().await;
+        assert!(died.is_of_the_store() && died.to_string().contains("the store failed"));
+
+        let (_alive, end) = oneshot::channel();
+        server.journal = end;
+        let (panicking, end) = oneshot::channel();
+        server.dispatcher = end;
+        drop(panicking);
+        assert!(matches!(server.died().await, Died::Thread("dispatcher")));
+
+        let (tell, end) = oneshot::channel();
+        server.dispatcher = end;
+        tell.send(relay::Died::Lost { expected: 7, found: 9 }).unwrap();
+        let died = server.died().await;
+        assert!(!died.is_of_the_store() && died.to_string().contains("number 7 was due"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_was_stopped_lets_nobody_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = server(folder.path());
+        let broker = Arc::clone(server.broker());
+        server.stop().await;
+        let subscriptions = crate::subscription::Subscriptions::new(false);
+        let mailbox = Arc::new(crate::mailbox::Mailbox::new(
+            crate::mailbox::Patience { bytes: 1024, time: Duration::from_secs(20) },
+            subscriptions,
+        ));
+        let place = broker.registry.take(&"client".into(), &"anonymous".into(), &mailbox).await;
+        assert!(matches!(place, Err(Refusal::Stopping)));
+    }
+}

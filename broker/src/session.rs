@@ -198,15 +198,17 @@ impl Session {
     async fn subscribe(&self, packet: u16, filters: Vec<(String, u8)>) -> Result<(), Refusal> {
         let mut codes = Vec::with_capacity(filters.len());
         let mut granted = Vec::new();
+        let mut changed = false;
         for (text, wanted) in &filters {
             // QoS 2 is granted as QoS 1 (section 3.9.3 lets a server grant less).
             let qos = if *wanted == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
             // A packet may have thousands, and others are to be served meanwhile.
             consume_budget().await;
             match self.grant(text, qos) {
-                Ok(wanted) => {
+                Ok((wanted, is_other)) => {
                     codes.push(qos as u8);
                     granted.push(wanted);
+                    changed |= is_other;
                 }
                 Err(reason) => {
                     codes.push(SUBSCRIPTION_REFUSED);
@@ -214,35 +216,43 @@ impl Session {
                 }
             }
         }
-        self.save().await?;
-        let mut answer = Vec::new();
-        packet::suback(&mut answer, packet, &codes);
-        self.mailbox.reply(&answer);
+        // Hosts ask for the same again on each connection, also while nothing can be stored.
+        if changed {
+            self.save().await?;
+        }
+        // Every retained message, also to one who had the subscription before (section 3.8.4).
         // The same one may be asked for again and again.
         granted.sort_by_key(|wanted| wanted.serial);
         granted.dedup_by_key(|wanted| wanted.serial);
-        // Every retained message, also to one who had the subscription before (section 3.8.4).
-        self.catch_up(granted).await
+        let backlog = self.newer(granted).await?;
+        // What is published when the client has this comes live, and not as retained too.
+        let mut answer = Vec::new();
+        packet::suback(&mut answer, packet, &codes);
+        self.mailbox.reply(&answer);
+        self.mailbox.catch_up(backlog);
+        Ok(())
     }
 
-    /// Makes a subscription, if it may be made. All that is retained is wanted.
-    fn grant(&self, text: &str, qos: QoS) -> Result<Wanted, Refusal> {
+    /// Makes a subscription, if it may be made. All that is retained is wanted. Tells whether there
+    /// was none like it.
+    fn grant(&self, text: &str, qos: QoS) -> Result<(Wanted, bool), Refusal> {
         let filter: Filter = text.parse().map_err(|_| Refusal::Filter)?;
         if !acl::may_subscribe(&self.principal, &filter) {
             return Err(Refusal::SubscribeDenied);
         }
-        let is_full = self.mailbox.change(|subscriptions| {
-            subscriptions.len() >= self.most_filters && !subscriptions.includes(text)
-        });
-        if is_full {
+        let is_full = self.mailbox.change(|subscriptions| subscriptions.len()) >= self.most_filters;
+        if is_full && !self.broker.dispatch.has(text, &self.mailbox) {
             return Err(Refusal::TooManyFilters);
         }
         let subscribed = self.broker.dispatch.subscribe(text, &self.mailbox, qos);
-        let serial = self.mailbox.change(|subscriptions| {
+        let (serial, is_other) = self.mailbox.change(|subscriptions| {
             let known = if subscribed.is_new { None } else { subscriptions.renew(text, qos) };
-            known.unwrap_or_else(|| subscriptions.add(subscribed.filter, qos, Revision::NONE))
+            known.unwrap_or_else(|| {
+                (subscriptions.add(subscribed.filter, qos, Revision::NONE), true)
+            })
         });
-        Ok(Wanted { filter, serial, than: Revision::NONE, up_to: subscribed.latest })
+        let wanted = Wanted { filter, serial, than: Revision::NONE, up_to: subscribed.latest };
+        Ok((wanted, is_other))
     }
 
     /// Takes up the subscriptions of a session that was kept, as far as they are still allowed, with
@@ -254,23 +264,28 @@ impl Session {
         let mut wanted = Vec::new();
         for subscription in kept.subscriptions {
             let qos = if subscription.qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-            if let Ok(all) = self.grant(&subscription.filter, qos) {
+            if let Ok((all, _)) = self.grant(&subscription.filter, qos) {
                 self.mailbox.change(|known| known.resume(all.serial, subscription.acked));
                 wanted.push(Wanted { than: subscription.acked, ..all });
             }
         }
-        self.catch_up(wanted).await
+        self.mailbox.catch_up(self.newer(wanted).await?);
+        Ok(())
     }
 
     async fn unsubscribe(&self, packet: u16, filters: Vec<String>) -> Result<(), Refusal> {
+        let mut changed = false;
         for filter in &filters {
             consume_budget().await;
             if self.mailbox.change(|subscriptions| subscriptions.remove(filter)).is_some() {
                 self.broker.dispatch.unsubscribe(filter, &self.mailbox);
+                changed = true;
             }
         }
-        self.mailbox.forget_ended();
-        self.save().await?;
+        if changed {
+            self.mailbox.forget_ended();
+            self.save().await?;
+        }
         self.mailbox.reply(&packet::unsuback(packet));
         Ok(())
     }
@@ -288,8 +303,8 @@ impl Session {
         self.broker.journal.save(&self.client, session).await
     }
 
-    /// Has retained messages sent that are newer than a revision, oldest first.
-    async fn catch_up(&self, wanted: Vec<Wanted>) -> Result<(), Refusal> {
+    /// Finds the retained messages that are wanted, oldest first.
+    async fn newer(&self, wanted: Vec<Wanted>) -> Result<Vec<(Revision, Serial)>, Refusal> {
         let few = wanted.len() <= FEW
             && wanted.iter().all(|one| matches!(one.filter, Filter::Exactly(_)));
         let backlog = if few {
@@ -299,11 +314,7 @@ impl Session {
             let looking = tokio::task::spawn_blocking(move || backlog(&broker.store, &wanted));
             looking.await.map_err(|_| Refusal::NotStored)?
         };
-        let backlog = backlog.map_err(|error| self.broker.unreadable(&error))?;
-        if !backlog.is_empty() {
-            self.mailbox.catch_up(backlog);
-        }
-        Ok(())
+        backlog.map_err(|error| self.broker.unreadable(&error))
     }
 
     async fn write(&self, mut stream: impl AsyncWrite + Unpin) -> End {

@@ -94,16 +94,11 @@ impl Subscriptions {
         serial
     }
 
-    /// Tells whether a filter is there.
-    pub fn includes(&self, filter: &str) -> bool {
-        self.all.iter().any(|known| &*known.filter == filter)
-    }
-
-    /// Changes the QoS of one that is there.
-    pub fn renew(&mut self, filter: &str, qos: QoS) -> Option<Serial> {
+    /// Changes the QoS of one that is there. Tells whether it was another.
+    pub fn renew(&mut self, filter: &str, qos: QoS) -> Option<(Serial, bool)> {
         let known = self.all.iter_mut().find(|known| &*known.filter == filter)?;
-        known.qos = qos;
-        Some(known.serial)
+        let before = std::mem::replace(&mut known.qos, qos);
+        Some((known.serial, before != qos))
     }
 
     /// Takes one away.

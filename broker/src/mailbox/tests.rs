@@ -73,7 +73,9 @@ fn read(mut bytes: &[u8], (messages, answers): &mut (Vec<(u16, u64)>, Vec<u16>))
 fn receipt(publisher: &Arc<Mailbox>, packet: Option<u16>, room: &Arc<Semaphore>) -> Receipt {
     publisher.publishing(packet);
     let permit = Arc::clone(room).try_acquire_owned().unwrap();
-    Receipt::new(Arc::clone(publisher), packet, permit)
+    let receipt = Receipt::new(Arc::clone(publisher), packet, permit);
+    receipt.passed_on();
+    receipt
 }
 
 #[test]
@@ -209,12 +211,24 @@ fn publishes_are_acknowledged_in_their_order_and_one_that_failed_is_not() {
 }
 
 #[test]
-fn a_message_that_matches_two_filters_comes_once() {
+fn a_publish_that_gets_lost_is_not_acknowledged_and_closes_its_publisher() {
+    let publisher = mailbox();
+    let room = Arc::new(Semaphore::new(10));
+    publisher.publishing(Some(1));
+    let permit = Arc::clone(&room).try_acquire_owned().unwrap();
+    drop(Receipt::new(Arc::clone(&publisher), Some(1), permit));
+    assert!(matches!(work(&publisher), Some(Err(Refusal::NotStored))));
+    assert_eq!(room.available_permits(), 10);
+}
+
+#[test]
+fn a_message_that_matches_two_filters_comes_once_with_the_higher_qos() {
     let subscriber = mailbox();
     let both = message(1);
-    subscriber.deliver(&both, QoS::AtLeastOnce, &Receipt::none(), Instant::now());
-    subscriber.deliver(&both, QoS::AtLeastOnce, &Receipt::none(), Instant::now());
-    assert_eq!(sent(&subscriber).0.len(), 1);
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtMostOnce] {
+        subscriber.deliver(&both, qos, &Receipt::none(), Instant::now());
+    }
+    assert_eq!(sent(&subscriber).0, [(1, 1)]);
 }
 
 #[test]
