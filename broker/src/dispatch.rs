@@ -5,14 +5,18 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use herald_proto::topic::Topic;
 
 use crate::{
     mailbox::{Mailbox, Receipt},
-    message::Message,
+    message::{Message, Revision},
     packet::QoS,
 };
 
@@ -20,6 +24,20 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Dispatch {
     table: RwLock<HashMap<Arc<str>, Subscribers>>,
+    /// The latest revision that was given to all. It is set and read with the table locked, so that
+    /// it parts exactly what a new subscription finds retained from what it gets live.
+    latest: AtomicU64,
+}
+
+/// A subscription that was made.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// The filter's text, shared by all who have it.
+    pub filter: Arc<str>,
+    /// Whether it was not there before.
+    pub is_new: bool,
+    /// What is newer than this comes live.
+    pub latest: Revision,
 }
 
 /// Those who subscribed to a filter: for most filters, one.
@@ -35,26 +53,31 @@ fn address(mailbox: &Arc<Mailbox>) -> usize {
 }
 
 impl Dispatch {
+    /// Makes one without subscriptions. What is retained, up to this revision, comes no more.
+    pub fn new(latest: Revision) -> Self {
+        Self { latest: AtomicU64::new(latest.get()), ..Self::default() }
+    }
+
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<Arc<str>, Subscribers>> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a subscription, or changes its QoS. Gives the filter's text, shared by all who have it,
-    /// and whether the subscription is new.
-    pub fn subscribe(&self, filter: &str, mailbox: &Arc<Mailbox>, qos: QoS) -> (Arc<str>, bool) {
+    /// Adds a subscription, or changes its QoS.
+    pub fn subscribe(&self, filter: &str, mailbox: &Arc<Mailbox>, qos: QoS) -> Subscribed {
         let mut table = self.write();
         let filter = match table.get_key_value(filter) {
             Some((shared, _)) => Arc::clone(shared),
             None => Arc::from(filter),
         };
-        let new = match table.entry(Arc::clone(&filter)) {
+        let is_new = match table.entry(Arc::clone(&filter)) {
             Entry::Vacant(vacant) => {
                 vacant.insert(Subscribers::One(Arc::clone(mailbox), qos));
                 true
             }
             Entry::Occupied(mut occupied) => occupied.get_mut().add(mailbox, qos),
         };
-        (filter, new)
+        let latest = Revision::new(self.latest.load(Ordering::Relaxed));
+        Subscribed { filter, is_new, latest }
     }
 
     /// Tells whether there is a subscription.
@@ -92,14 +115,18 @@ impl Dispatch {
         // It was parsed when it came in.
         let Ok(Ok(topic)) = topic else { return };
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some(revision) = message.revision {
+            self.latest.store(revision.get(), Ordering::Relaxed);
+        }
         let give = |filter: &str| match table.get(filter) {
             None => {}
             Some(Subscribers::One(mailbox, most)) => {
-                mailbox.deliver(message, qos.min(*most), receipt);
+                mailbox.deliver(message, qos.min(*most), receipt, now);
             }
             Some(Subscribers::Many(all)) => {
                 for (mailbox, most) in all.values() {
-                    mailbox.deliver(message, qos.min(*most), receipt);
+                    mailbox.deliver(message, qos.min(*most), receipt, now);
                 }
             }
         };
@@ -148,13 +175,22 @@ impl Subscribers {
 mod tests {
     use bytes::Bytes;
     use futures_util::task::noop_waker;
-    use std::task::{Context, Poll};
+    use std::{
+        task::{Context, Poll},
+        time::Duration,
+    };
 
     use super::*;
-    use crate::{mailbox::Work, subscription::Subscriptions};
+    use crate::{
+        mailbox::{Patience, Work},
+        subscription::Subscriptions,
+    };
 
     fn mailbox() -> Arc<Mailbox> {
-        Arc::new(Mailbox::new(1024, Subscriptions::new(false)))
+        Arc::new(Mailbox::new(
+            Patience { bytes: 1024, time: Duration::from_secs(20) },
+            Subscriptions::new(false),
+        ))
     }
 
     fn gets(mailbox: &Mailbox) -> bool {
@@ -193,14 +229,29 @@ mod tests {
     }
 
     #[test]
+    fn a_subscription_knows_what_it_gets_live() {
+        let dispatch = Dispatch::new(Revision::new(7));
+        let latest =
+            || dispatch.subscribe("herald/v1/f/beacon", &mailbox(), QoS::AtLeastOnce).latest.get();
+        assert_eq!(latest(), 7);
+        for (revision, expected) in [(Some(Revision::new(9)), 9), (None, 9)] {
+            // Also one that nobody listens to.
+            let topic = Bytes::from_static(b"herald/v1/g/beacon");
+            let message = Arc::new(Message { topic, payload: Bytes::new(), revision });
+            dispatch.dispatch(&message, QoS::AtLeastOnce, &Receipt::none());
+            assert_eq!(latest(), expected);
+        }
+    }
+
+    #[test]
     fn subscribers_come_and_go_and_leave_nothing_behind() {
         let dispatch = Dispatch::default();
         let all: Vec<_> = (0..100).map(|_| mailbox()).collect();
         for mailbox in &all {
             assert!(!dispatch.has("herald/v1/f/beacon", mailbox));
-            assert!(dispatch.subscribe("herald/v1/f/beacon", mailbox, QoS::AtLeastOnce).1);
+            assert!(dispatch.subscribe("herald/v1/f/beacon", mailbox, QoS::AtLeastOnce).is_new);
             assert!(dispatch.has("herald/v1/f/beacon", mailbox));
-            assert!(!dispatch.subscribe("herald/v1/f/beacon", mailbox, QoS::AtMostOnce).1);
+            assert!(!dispatch.subscribe("herald/v1/f/beacon", mailbox, QoS::AtMostOnce).is_new);
         }
         give(&dispatch, "herald/v1/f/beacon");
         assert!(all.iter().all(|mailbox| gets(mailbox)));

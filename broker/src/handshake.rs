@@ -4,19 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use herald_proto::topic::Topic;
-use tokio::{io::AsyncWriteExt, time::timeout_at};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::timeout_at,
+};
 
 use crate::{
     acl,
     auth::Credentials,
     broker::Broker,
     listener::{Accepted, Peer},
-    mailbox::Mailbox,
+    mailbox::{Mailbox, Patience},
     packet::{self, Connect, ConnectReturn, Packet},
     principal::Principal,
     refusal::Refusal,
     session::{End, Session, Will, first_packet, say_goodbye},
-    stream::Stream,
     subscription::Subscriptions,
 };
 
@@ -34,7 +36,10 @@ const PERSISTENT_FILTERS: usize = 256;
 const OTHER_FILTERS: usize = 100_000;
 
 /// Serves a connection from its first byte to its end.
-pub async fn serve(broker: Arc<Broker>, accepted: Accepted) {
+pub async fn serve<S>(broker: Arc<Broker>, accepted: Accepted<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let Accepted { mut stream, peer, permit, deadline, full } = accepted;
     let mut received = BytesMut::new();
     // On the heap, as its space is needed for an instant and this task may live for weeks.
@@ -90,7 +95,7 @@ impl Refused {
 
 async fn connect(
     broker: &Broker,
-    stream: &mut Stream,
+    stream: &mut (impl AsyncRead + Unpin),
     received: &mut BytesMut,
 ) -> Result<Connect, Option<Refused>> {
     match first_packet(stream, received, broker.settings.max_packet).await {
@@ -145,14 +150,24 @@ impl Asked {
         }
         let owner: Arc<str> = principal.to_string().into();
         let persistent = !self.connect.clean_session;
+        // What is kept of hosts is one session each, whatever names they give themselves.
+        if persistent
+            && let Principal::Host { fleet, host } = &principal
+            && *self.client != *format!("herald-{fleet}-{host}")
+        {
+            return Err(bad_id());
+        }
         let is_host = matches!(principal, Principal::Host { .. });
-        let most_bytes = if is_host { HOST_BYTES } else { OTHER_BYTES };
+        let patience = Patience {
+            bytes: if is_host { HOST_BYTES } else { OTHER_BYTES },
+            time: broker.settings.slow_after,
+        };
         let most_filters = match (is_host, persistent) {
             (true, _) => HOST_FILTERS,
             (false, true) => PERSISTENT_FILTERS,
             (false, false) => OTHER_FILTERS,
         };
-        let mailbox = Arc::new(Mailbox::new(most_bytes, Subscriptions::new(persistent)));
+        let mailbox = Arc::new(Mailbox::new(patience, Subscriptions::new(persistent)));
         let place = broker.registry.take(&self.client, &owner, &mailbox).await;
         let place = place.map_err(|reason| match reason {
             Refusal::ClientId => bad_id(),
@@ -173,7 +188,7 @@ impl Asked {
             client: self.client,
             owner,
             mailbox,
-            patience: patience(self.connect.keep_alive),
+            silence: longest_silence(self.connect.keep_alive),
             will: None,
             most_filters,
             kept: None,
@@ -218,7 +233,7 @@ async fn authenticate(broker: &Broker, peer: &Peer, asked: &Asked) -> Result<Pri
 
 /// Gives how long nothing may come from a client: one and a half times its keep-alive (section
 /// 3.1.2.10).
-fn patience(keep_alive: u16) -> Duration {
+fn longest_silence(keep_alive: u16) -> Duration {
     match keep_alive {
         0 => LONGEST_SILENCE,
         seconds => Duration::from_millis(u64::from(seconds) * 1_500),

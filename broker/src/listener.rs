@@ -105,9 +105,9 @@ pub struct Peer {
 
 /// A connection that is ready for CONNECT.
 #[derive(Debug)]
-pub struct Accepted {
+pub struct Accepted<S = Stream> {
     /// The connection.
-    pub stream: Stream,
+    pub stream: S,
     /// The other end.
     pub peer: Peer,
     /// Its place, to be held for as long as the connection.

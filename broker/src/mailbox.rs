@@ -4,13 +4,14 @@
 //! out. Nothing here does IO.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -28,15 +29,27 @@ const WINDOW: usize = 256;
 const PUBLISHES: usize = 256;
 /// From this many waiting messages on, those who publish more wait for the subscriber.
 const LONG: usize = 64;
+/// Most retained messages that are read at a time.
+const FETCH: usize = 32;
 /// About how many bytes are sent at a time.
 const BATCH: usize = 32 * 1024;
+/// From this many bytes of answers on, nothing more is taken from a client that does not read them.
+const ANSWERS: usize = 64 * 1024;
 
 /// What waits for a client.
 #[derive(Debug)]
 pub struct Mailbox {
     state: Mutex<State>,
-    /// Most bytes of messages that wait.
-    most_bytes: usize,
+    patience: Patience,
+}
+
+/// What a client may let wait before it is closed.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// So many bytes of messages.
+    pub bytes: usize,
+    /// A message, for so long: those who publish wait with it.
+    pub time: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +60,7 @@ struct State {
     /// Messages as they came.
     queue: VecDeque<Queued>,
     queued_bytes: usize,
-    /// Retained messages that are still to be fetched. They go before the queue, which is newer.
+    /// Retained messages that are still to be fetched.
     backlog: VecDeque<(Revision, Serial)>,
     in_flight: VecDeque<InFlight>,
     last_packet: u16,
@@ -72,6 +85,7 @@ enum Life {
 struct Queued {
     message: Arc<Message>,
     qos: QoS,
+    since: Instant,
     /// Held while the queue is long, so that the publisher waits.
     receipt: Option<Receipt>,
 }
@@ -167,9 +181,9 @@ impl Drop for Inner {
 }
 
 impl Mailbox {
-    /// Makes an empty one, in which at most this many bytes of messages wait.
-    pub fn new(most_bytes: usize, subscriptions: Subscriptions) -> Self {
-        Self { state: Mutex::new(State { subscriptions, ..State::default() }), most_bytes }
+    /// Makes an empty one.
+    pub fn new(patience: Patience, subscriptions: Subscriptions) -> Self {
+        Self { state: Mutex::new(State { subscriptions, ..State::default() }), patience }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -199,8 +213,8 @@ impl Mailbox {
         }
     }
 
-    /// Puts a message in. A client that lets too much wait is closed.
-    pub fn deliver(&self, message: &Arc<Message>, qos: QoS, receipt: &Receipt) {
+    /// Puts a message in. A client that lets too much wait, or lets it wait too long, is closed.
+    pub fn deliver(&self, message: &Arc<Message>, qos: QoS, receipt: &Receipt, now: Instant) {
         let mut state = self.lock();
         if state.life != Life::Open {
             return;
@@ -213,13 +227,18 @@ impl Mailbox {
             return;
         }
         let size = message.topic.len() + message.payload.len();
-        if state.queued_bytes + size > self.most_bytes {
+        let Patience { bytes, time } = self.patience;
+        // While it catches up with what is older, the queue has to wait.
+        let stale = state.backlog.is_empty()
+            && state.queue.front().is_some_and(|first| now.duration_since(first.since) > time);
+        if stale || state.queued_bytes + size > bytes {
             drop(state);
             return self.close(Refusal::Slow);
         }
         state.queued_bytes += size;
-        let held = (state.queue.len() >= LONG).then(|| receipt.clone());
-        state.queue.push_back(Queued { message: Arc::clone(message), qos, receipt: held });
+        let long = state.queue.len() >= LONG || state.queued_bytes > bytes / 4;
+        let receipt = long.then(|| receipt.clone());
+        state.queue.push_back(Queued { message: Arc::clone(message), qos, since: now, receipt });
         let waker = state.waker.take();
         drop(state);
         wake(waker);
@@ -232,6 +251,17 @@ impl Mailbox {
         let waker = state.waker.take();
         drop(state);
         wake(waker);
+    }
+
+    /// Tells whether there is room for the answer to another packet; if not, the task is woken when
+    /// there is.
+    pub fn poll_answerable(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.replies.len() < ANSWERS {
+            return Poll::Ready(());
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// Notes that the client publishes a message. It is acknowledged by [`Receipt`], in order.
@@ -272,9 +302,11 @@ impl Mailbox {
         wake(waker);
     }
 
-    /// Notes what a filter has to catch up with, oldest first.
+    /// Notes what filters have to catch up with, oldest first, in the place of what they had to.
     pub fn catch_up(&self, backlog: impl IntoIterator<Item = (Revision, Serial)>) {
+        let backlog: Vec<_> = backlog.into_iter().collect();
         let mut state = self.lock();
+        state.forget_backlog_of(&backlog);
         for (revision, serial) in backlog {
             state.subscriptions.behind(serial);
             state.backlog.push_back((revision, serial));
@@ -284,16 +316,17 @@ impl Mailbox {
         wake(waker);
     }
 
-    /// Changes the subscriptions, and forgets what those that ended had to catch up with.
+    /// Changes the subscriptions.
     pub fn change<T>(&self, change: impl FnOnce(&mut Subscriptions) -> T) -> T {
+        change(&mut self.lock().subscriptions)
+    }
+
+    /// Forgets what subscriptions that have ended had to catch up with.
+    pub fn forget_ended(&self) {
         let mut state = self.lock();
         let state = &mut *state;
-        let result = change(&mut state.subscriptions);
-        if !state.backlog.is_empty() {
-            let subscriptions = &state.subscriptions;
-            state.backlog.retain(|(_, serial)| subscriptions.has(*serial));
-        }
-        result
+        let subscriptions = &state.subscriptions;
+        state.backlog.retain(|(_, serial)| subscriptions.has(*serial));
     }
 
     /// Notes an acknowledgement. Acknowledgements may come in any order; an unknown one is passed
@@ -326,17 +359,22 @@ impl Mailbox {
     /// Takes what is to be done, or has the task woken when there is something. Gives an error when
     /// the session is to end.
     pub fn poll_work(&self, context: &Context<'_>) -> Poll<Result<Work, Refusal>> {
-        // Dropped after the lock is released: a receipt takes that of its publisher, which may be
-        // this client itself, or one that has a receipt of this client in its hands.
+        // Dropped when the lock is free again: a publisher may be told, who may be this client.
         let mut receipts = Vec::new();
         let mut state = self.lock();
         if let Life::Closing(reason) = state.life {
             return Poll::Ready(Err(reason));
         }
         let mut out = mem::take(&mut state.replies);
+        if out.len() >= ANSWERS {
+            // The session's other half waits for room, in the same task.
+            context.waker().wake_by_ref();
+        }
         let room = WINDOW - state.in_flight.len().min(WINDOW);
-        if !state.backlog.is_empty() && room > 0 && out.is_empty() {
-            let count = room.min(state.backlog.len()).min(64);
+        if !state.is_live_next() && !state.backlog.is_empty() && room > 0 && out.is_empty() {
+            let live = state.first_live();
+            let older = |(revision, _): &&(Revision, Serial)| live.is_none_or(|it| *revision <= it);
+            let count = state.backlog.iter().take(room.min(FETCH)).take_while(older).count();
             let fetch = state.backlog.drain(..count).collect();
             if state.backlog.is_empty() {
                 state.backlog = VecDeque::new();
@@ -344,19 +382,17 @@ impl Mailbox {
             return Poll::Ready(Ok(Work::Fetch(fetch)));
         }
         let mut messages = 0;
-        if state.backlog.is_empty() {
-            while out.len() < BATCH
-                && let Some(first) = state.queue.front()
-                && (first.qos == QoS::AtMostOnce || state.in_flight.len() < WINDOW)
-            {
-                let Some(queued) = state.queue.pop_front() else { break };
-                state.send_live(&mut out, &queued);
-                receipts.extend(queued.receipt);
-                messages += 1;
-            }
-            if state.queue.is_empty() {
-                state.queue = VecDeque::new();
-            }
+        while out.len() < BATCH
+            && state.is_live_next()
+            && let Some(first) = state.queue.front()
+            && (first.qos == QoS::AtMostOnce || state.in_flight.len() < WINDOW)
+        {
+            let Some(queued) = state.queue.pop_front() else { break };
+            receipts.extend(state.send_live(&mut out, queued));
+            messages += 1;
+        }
+        if state.queue.is_empty() {
+            state.queue = VecDeque::new();
         }
         if !out.is_empty() {
             return Poll::Ready(Ok(Work::Send(out, messages)));
@@ -421,12 +457,41 @@ impl Mailbox {
 }
 
 impl State {
-    fn send_live(&mut self, out: &mut Vec<u8>, queued: &Queued) {
+    /// Gives the first revision that waits in the queue.
+    fn first_live(&self) -> Option<Revision> {
+        self.queue.iter().find_map(|queued| queued.message.revision)
+    }
+
+    /// Tells whether the queue goes before the backlog: what is older goes first, so that nobody gets
+    /// an older message of a topic after a newer one.
+    fn is_live_next(&self) -> bool {
+        let Some((retained, _)) = self.backlog.front() else { return !self.queue.is_empty() };
+        self.first_live().is_some_and(|live| live < *retained)
+    }
+
+    /// Forgets what is still to be sent for the filters of a new backlog.
+    fn forget_backlog_of(&mut self, new: &[(Revision, Serial)]) {
+        if self.backlog.is_empty() {
+            return;
+        }
+        let again: BTreeSet<Serial> = new.iter().map(|(_, serial)| *serial).collect();
+        self.backlog.retain(|(_, serial)| {
+            let stays = !again.contains(serial);
+            if !stays {
+                self.subscriptions.passed_over(*serial);
+            }
+            stays
+        });
+    }
+
+    /// Encodes a message, and gives the receipt that was held with it.
+    fn send_live(&mut self, out: &mut Vec<u8>, queued: Queued) -> Option<Receipt> {
         let message = &queued.message;
         self.queued_bytes -= message.topic.len() + message.payload.len();
         let packet = (queued.qos == QoS::AtLeastOnce)
             .then(|| self.put_in_flight(message.revision.map_or(Mark::Nothing, Mark::Live)));
         packet::publish(out, message, packet, false);
+        queued.receipt
     }
 
     fn put_in_flight(&mut self, mark: Mark) -> u16 {

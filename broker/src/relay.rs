@@ -140,7 +140,9 @@ impl<T> Outlet<T> {
         let ended = |error: &dyn std::fmt::Display| Died::Ended(error.to_string());
         loop {
             match self.link.recv().map_err(|error| ended(&error))? {
-                Some(Notification::Forward(forward)) => return self.unpack(forward.publish.payload),
+                Some(Notification::Forward(forward)) => {
+                    return self.unpack(forward.publish.payload);
+                }
                 // The link would stand still for good.
                 Some(Notification::Unschedule) => {
                     self.link.ready().map_err(|error| ended(&error))?;

@@ -90,7 +90,7 @@ impl Server {
         made.map_err(|source| NotStarted::State { path: state.to_owned(), source })?;
         let store = Arc::new(Store::open(&state.join(STORE_FILE))?);
         let (relay, outlet) = relay::start()?;
-        let dispatch = Arc::new(Dispatch::default());
+        let dispatch = Arc::new(Dispatch::new(store.latest()));
         let (journal, journal_end) =
             journal::start(Arc::clone(&store), relay, Arc::clone(&metrics))
                 .map_err(NotStarted::Thread)?;
@@ -207,7 +207,10 @@ mod tests {
         let broker = Arc::clone(server.broker());
         server.stop().await;
         let subscriptions = crate::subscription::Subscriptions::new(false);
-        let mailbox = Arc::new(crate::mailbox::Mailbox::new(1024, subscriptions));
+        let mailbox = Arc::new(crate::mailbox::Mailbox::new(
+            crate::mailbox::Patience { bytes: 1024, time: Duration::from_secs(20) },
+            subscriptions,
+        ));
         let place = broker.registry.take(&"client".into(), &"anonymous".into(), &mailbox).await;
         assert!(matches!(place, Err(Refusal::Stopping)));
     }

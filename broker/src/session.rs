@@ -5,7 +5,6 @@
 
 use std::{
     future::poll_fn,
-    io::ErrorKind,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -15,8 +14,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use herald_proto::topic::{Filter, Topic};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, split},
     select,
+    task::coop::consume_budget,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -34,7 +34,7 @@ use crate::{
     registry::Place,
     relay,
     retained::{self, Matching},
-    stream::Stream,
+    stream::broken,
     subscription::Serial,
 };
 
@@ -42,6 +42,16 @@ use crate::{
 const READ: usize = 8 * 1024;
 /// Retained messages are looked up by wildcard aside, as there may be very many.
 const FEW: usize = 16;
+
+/// What of a subscription is retained and still to be sent.
+struct Wanted {
+    filter: Filter,
+    serial: Serial,
+    /// Newer than this,
+    than: Revision,
+    /// and not newer than this, which comes live.
+    up_to: Revision,
+}
 
 /// A session that is accepted.
 pub struct Session {
@@ -52,7 +62,7 @@ pub struct Session {
     pub(crate) owner: Arc<str>,
     pub(crate) mailbox: Arc<Mailbox>,
     /// How long nothing may come from the client.
-    pub(crate) patience: Duration,
+    pub(crate) silence: Duration,
     pub(crate) will: Option<Box<Will>>,
     pub(crate) most_filters: usize,
     /// What was kept of it from earlier connections.
@@ -88,7 +98,7 @@ impl From<Refusal> for End {
 
 impl Session {
     /// Serves the connection until its end. `received` is what came behind the CONNECT.
-    pub async fn run(mut self, stream: Stream, received: BytesMut) {
+    pub async fn run(mut self, stream: impl AsyncRead + AsyncWrite + Unpin, received: BytesMut) {
         let resumed = match self.kept.take() {
             Some(kept) => self.resume(*kept).await,
             None => Ok(()),
@@ -105,8 +115,8 @@ impl Session {
         };
     }
 
-    async fn read(&self, mut stream: ReadHalf<Stream>, mut received: BytesMut) -> End {
-        let mut silence = pin!(sleep_until(Instant::now() + self.patience));
+    async fn read(&self, mut stream: impl AsyncRead + Unpin, mut received: BytesMut) -> End {
+        let mut silence = pin!(sleep_until(Instant::now() + self.silence));
         loop {
             loop {
                 match relay::decode(&mut received, self.broker.settings.max_packet) {
@@ -114,6 +124,7 @@ impl Session {
                     Ok(None) => break,
                     Ok(Some(Packet::Disconnect)) => return End::Orderly,
                     Ok(Some(packet)) => {
+                        poll_fn(|context| self.mailbox.poll_answerable(context)).await;
                         if let Err(reason) = self.take(packet).await {
                             return End::Refused(reason);
                         }
@@ -130,14 +141,11 @@ impl Session {
                     biased;
                     read = fill(&mut stream, &mut received) => match read {
                         Ok(1..) => break,
-                        // What is no WebSocket frame that we take.
-                        Err(error) if error.kind() == ErrorKind::InvalidData => {
-                            return End::Refused(Refusal::WebSocket);
-                        }
-                        Ok(0) | Err(_) => return End::Gone,
+                        Err(error) => return broken(&error).map_or(End::Gone, End::Refused),
+                        Ok(0) => return End::Gone,
                     },
                     () = &mut silence => {
-                        let due = heard + self.patience;
+                        let due = heard + self.silence;
                         if due <= Instant::now() {
                             return End::Refused(Refusal::KeepAlive);
                         }
@@ -189,15 +197,17 @@ impl Session {
 
     async fn subscribe(&self, packet: u16, filters: Vec<(String, u8)>) -> Result<(), Refusal> {
         let mut codes = Vec::with_capacity(filters.len());
-        let mut granted: Vec<(Filter, Serial)> = Vec::new();
+        let mut granted = Vec::new();
         let mut changed = false;
         for (text, wanted) in &filters {
             // QoS 2 is granted as QoS 1 (section 3.9.3 lets a server grant less).
             let qos = if *wanted == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+            // A packet may have thousands, and others are to be served meanwhile.
+            consume_budget().await;
             match self.grant(text, qos) {
-                Ok((filter, serial, is_other)) => {
+                Ok((wanted, is_other)) => {
                     codes.push(qos as u8);
-                    granted.push((filter, serial));
+                    granted.push(wanted);
                     changed |= is_other;
                 }
                 Err(reason) => {
@@ -211,8 +221,10 @@ impl Session {
             self.save().await?;
         }
         // Every retained message, also to one who had the subscription before (section 3.8.4).
-        let wanted = granted.into_iter().map(|(filter, serial)| (filter, serial, Revision::NONE));
-        let backlog = self.newer(wanted.collect()).await?;
+        // The same one may be asked for again and again.
+        granted.sort_by_key(|wanted| wanted.serial);
+        granted.dedup_by_key(|wanted| wanted.serial);
+        let backlog = self.newer(granted).await?;
         // What is published when the client has this comes live, and not as retained too.
         let mut answer = Vec::new();
         packet::suback(&mut answer, packet, &codes);
@@ -221,8 +233,9 @@ impl Session {
         Ok(())
     }
 
-    /// Makes a subscription, if it may be made. Tells whether there was none like it.
-    fn grant(&self, text: &str, qos: QoS) -> Result<(Filter, Serial, bool), Refusal> {
+    /// Makes a subscription, if it may be made. All that is retained is wanted. Tells whether there
+    /// was none like it.
+    fn grant(&self, text: &str, qos: QoS) -> Result<(Wanted, bool), Refusal> {
         let filter: Filter = text.parse().map_err(|_| Refusal::Filter)?;
         if !acl::may_subscribe(&self.principal, &filter) {
             return Err(Refusal::SubscribeDenied);
@@ -231,12 +244,15 @@ impl Session {
         if is_full && !self.broker.dispatch.has(text, &self.mailbox) {
             return Err(Refusal::TooManyFilters);
         }
-        let (shared, new) = self.broker.dispatch.subscribe(text, &self.mailbox, qos);
+        let subscribed = self.broker.dispatch.subscribe(text, &self.mailbox, qos);
         let (serial, is_other) = self.mailbox.change(|subscriptions| {
-            let known = if new { None } else { subscriptions.renew(text, qos) };
-            known.unwrap_or_else(|| (subscriptions.add(shared, qos, Revision::NONE), true))
+            let known = if subscribed.is_new { None } else { subscriptions.renew(text, qos) };
+            known.unwrap_or_else(|| {
+                (subscriptions.add(subscribed.filter, qos, Revision::NONE), true)
+            })
         });
-        Ok((filter, serial, is_other))
+        let wanted = Wanted { filter, serial, than: Revision::NONE, up_to: subscribed.latest };
+        Ok((wanted, is_other))
     }
 
     /// Takes up the subscriptions of a session that was kept, as far as they are still allowed, with
@@ -248,9 +264,9 @@ impl Session {
         let mut wanted = Vec::new();
         for subscription in kept.subscriptions {
             let qos = if subscription.qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-            if let Ok((filter, serial, _)) = self.grant(&subscription.filter, qos) {
-                self.mailbox.change(|all| all.resume(serial, subscription.acked));
-                wanted.push((filter, serial, subscription.acked));
+            if let Ok((all, _)) = self.grant(&subscription.filter, qos) {
+                self.mailbox.change(|known| known.resume(all.serial, subscription.acked));
+                wanted.push(Wanted { than: subscription.acked, ..all });
             }
         }
         self.mailbox.catch_up(self.newer(wanted).await?);
@@ -260,12 +276,14 @@ impl Session {
     async fn unsubscribe(&self, packet: u16, filters: Vec<String>) -> Result<(), Refusal> {
         let mut changed = false;
         for filter in &filters {
+            consume_budget().await;
             if self.mailbox.change(|subscriptions| subscriptions.remove(filter)).is_some() {
                 self.broker.dispatch.unsubscribe(filter, &self.mailbox);
                 changed = true;
             }
         }
         if changed {
+            self.mailbox.forget_ended();
             self.save().await?;
         }
         self.mailbox.reply(&packet::unsuback(packet));
@@ -285,24 +303,21 @@ impl Session {
         self.broker.journal.save(&self.client, session).await
     }
 
-    /// Finds the retained messages that are newer than a revision, oldest first.
-    async fn newer(
-        &self,
-        filters: Vec<(Filter, Serial, Revision)>,
-    ) -> Result<Vec<(Revision, Serial)>, Refusal> {
-        let few = filters.len() <= FEW
-            && filters.iter().all(|(filter, ..)| matches!(filter, Filter::Exactly(_)));
+    /// Finds the retained messages that are wanted, oldest first.
+    async fn newer(&self, wanted: Vec<Wanted>) -> Result<Vec<(Revision, Serial)>, Refusal> {
+        let few = wanted.len() <= FEW
+            && wanted.iter().all(|one| matches!(one.filter, Filter::Exactly(_)));
         let backlog = if few {
-            backlog(&self.broker.store, &filters)
+            backlog(&self.broker.store, &wanted)
         } else {
             let broker = Arc::clone(&self.broker);
-            let looking = tokio::task::spawn_blocking(move || backlog(&broker.store, &filters));
+            let looking = tokio::task::spawn_blocking(move || backlog(&broker.store, &wanted));
             looking.await.map_err(|_| Refusal::NotStored)?
         };
         backlog.map_err(|error| self.broker.unreadable(&error))
     }
 
-    async fn write(&self, mut stream: WriteHalf<Stream>) -> End {
+    async fn write(&self, mut stream: impl AsyncWrite + Unpin) -> End {
         let slow = self.broker.settings.slow_after;
         let mut blocked: Option<(u64, Instant)> = None;
         loop {
@@ -397,17 +412,18 @@ impl Drop for Session {
 /// Collects what filters have to catch up with, oldest first.
 fn backlog(
     store: &retained::Store,
-    filters: &[(Filter, Serial, Revision)],
+    wanted: &[Wanted],
 ) -> Result<Vec<(Revision, Serial)>, retained::ReadError> {
     let mut backlog = Vec::new();
-    for (filter, serial, than) in filters {
+    for Wanted { filter, serial, than, up_to } in wanted {
         let text = filter.to_string();
         let matching = match text.find('+') {
             None => Matching::Topic(&text),
             Some(wildcard) => Matching::Prefix(&text[..wildcard]),
         };
         let newer = store.newer(matching, *than)?;
-        backlog.extend(newer.into_iter().map(|revision| (revision, *serial)));
+        let newer = newer.into_iter().take_while(|revision| revision <= up_to);
+        backlog.extend(newer.map(|revision| (revision, *serial)));
     }
     backlog.sort_unstable();
     Ok(backlog)
@@ -447,7 +463,8 @@ pub async fn first_packet(
             return Ok(packet);
         }
         match fill(stream, received).await {
-            Ok(0) | Err(_) => return Err(None),
+            Err(error) => return Err(broken(&error)),
+            Ok(0) => return Err(None),
             Ok(_) => {}
         }
     }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::refusal::Refusal;
 use crate::websocket::WebSocket;
 
 /// Most bytes that one [`Stream::receive`] takes.
@@ -59,6 +60,15 @@ impl Stream {
                 buffer.filled().len()
             })
         })
+    }
+}
+
+/// Tells which rules a client has broken, if that is why its connection failed.
+pub fn broken(error: &io::Error) -> Option<Refusal> {
+    match error.get_ref() {
+        _ if error.kind() != io::ErrorKind::InvalidData => None,
+        Some(inner) if inner.is::<rustls::Error>() => Some(Refusal::Tls),
+        _ => Some(Refusal::WebSocket),
     }
 }
 

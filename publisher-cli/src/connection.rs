@@ -131,15 +131,15 @@ impl Connection {
     }
 }
 
-/// Tells whether trying again would end in the same way.
+/// Tells whether trying again would end in the same way. A refused subscription may not: a NATS
+/// cluster refuses them while it has lost a server and not yet elected who takes its place.
 fn is_final(reason: &ConnectionLost) -> bool {
     match reason {
         ConnectionLost::Refused { code: 1 | 2 | 4 | 5 }
         | ConnectionLost::PasswordRefused { .. }
         | ConnectionLost::TokenRefused { .. }
         | ConnectionLost::PasswordInTheOpen(_)
-        | ConnectionLost::BadTls(_)
-        | ConnectionLost::SubscriptionRefused { .. } => true,
+        | ConnectionLost::BadTls(_) => true,
         // What is wrong with a certificate is so the next time too; a network may recover.
         ConnectionLost::Tls { source, .. } => source.kind() == std::io::ErrorKind::InvalidData,
         _ => false,

@@ -284,11 +284,12 @@ impl Voice for ProfileVoice {
         };
         let payload = sign_as_host(&report, fleet, key);
         let (host, profile) = (host.clone(), self.profile.clone());
-        let mut subjects =
-            vec![Subject::Status(host.clone(), profile.clone()), Subject::Event(host.clone())];
+        // Whoever sees the status finds the roll back.
+        let mut subjects = Vec::new();
         if matches!(phase, PhaseName::RolledBack | PhaseName::Degraded) {
-            subjects.push(Subject::Rollback(host, profile));
+            subjects.push(Subject::Rollback(host.clone(), profile.clone()));
         }
+        subjects.extend([Subject::Status(host.clone(), profile), Subject::Event(host)]);
         for subject in subjects {
             let message = Message::new(self.link.speaker.topic(subject), payload.clone());
             if message.topic.is_retained() {

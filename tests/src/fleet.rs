@@ -10,18 +10,30 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{host::Host, process::Process, wait::wait_for};
+use crate::{brokers, host::Host, process::Process, wait::wait_for};
 
-/// The name of every test's fleet.
+/// The name of every fleet that has a broker of its own.
 pub(crate) const NAME: &str = "test";
 
 /// A fleet in a temporary folder.
 pub struct Fleet {
     folder: TempDir,
+    name: String,
     /// The environment of the operator's commands.
     operator: Vec<(String, String)>,
+    ports: Ports,
+    /// Its own broker, if it has one.
     broker: Option<Broker>,
     hosts: BTreeMap<String, Host>,
+}
+
+/// Where on loopback a fleet finds its broker: the nodes of a cluster have a port each.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    /// Where hosts connect.
+    pub hosts: u16,
+    /// Where the operator's commands connect.
+    pub operator: u16,
 }
 
 /// A running broker.
@@ -50,37 +62,68 @@ impl Fleet {
     /// # Panics
     /// When anything of it fails, with what the failing program said.
     pub fn start(hosts: &[&str]) -> Self {
-        let mut fleet = Self::without_hosts();
-        for host in hosts {
-            fleet.add_host(host);
-        }
-        for host in hosts {
-            fleet.start_subscriber(host);
-        }
-        fleet
+        Self::without_hosts().with_hosts(hosts)
+    }
+
+    /// Makes a fleet as [`Fleet::start`] does, at a broker that runs already. Its name is to be one
+    /// that this broker has not seen before.
+    pub fn start_at(name: &str, ports: Ports, hosts: &[&str]) -> Self {
+        let mut fleet = Self::empty(name);
+        fleet.ports = ports;
+        fleet.make_operator();
+        fleet.with_hosts(hosts)
     }
 
     /// Makes a fleet with a broker and an operator key only.
     pub fn without_hosts() -> Self {
+        let mut fleet = Self::empty(NAME);
+        let broker = fleet.start_broker(0);
+        fleet.ports = Ports { hosts: broker.port, operator: broker.port };
+        fleet.broker = Some(broker);
+        fleet.make_operator();
+        fleet
+    }
+
+    fn empty(name: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("herald-test-").tempdir().expect("a folder");
-        let (operator, hosts) = (Vec::new(), BTreeMap::new());
-        let mut fleet = Self { folder, operator, broker: None, hosts };
+        let mut fleet = Self {
+            folder,
+            name: name.to_owned(),
+            operator: Vec::new(),
+            ports: Ports { hosts: 0, operator: 0 },
+            broker: None,
+            hosts: BTreeMap::new(),
+        };
         fleet.shell(r#"fleet_make "$1""#, &[&fleet.path("")]);
         let environment = fleet.shell(r#"nix_environment "$FLEET/operator"; env -0"#, &[]);
         let variables = environment.split('\0').filter_map(|one| one.split_once('='));
         fleet.operator = variables.map(|(name, value)| (name.into(), value.into())).collect();
-        fleet.broker = Some(fleet.start_broker(0));
-        let made =
-            fleet.herald(&["key", "generate", "operator", "--out", &fleet.path("operator.key")]);
-        assert_eq!(made.code, Some(0), "{made:?}");
-        fleet.write_trust(1, &[made.stdout.trim()]);
         fleet
+    }
+
+    fn make_operator(&self) {
+        let key = self.path("operator.key");
+        let made = self.herald(&["key", "generate", "operator", "--out", &key]);
+        assert_eq!(made.code, Some(0), "{made:?}");
+        self.write_trust(1, &[made.stdout.trim()]);
+    }
+
+    fn with_hosts(mut self, hosts: &[&str]) -> Self {
+        for host in hosts {
+            self.add_host(host);
+        }
+        for host in hosts {
+            self.start_subscriber(host);
+        }
+        self
     }
 
     /// Writes the trust file that all hosts read when they start.
     pub fn write_trust(&self, threshold: usize, keys: &[&str]) {
-        let trust =
-            format!("fleet = {NAME:?}\n[release]\nthreshold = {threshold}\nkeys = {keys:?}\n");
+        let trust = format!(
+            "fleet = {:?}\n[release]\nthreshold = {threshold}\nkeys = {keys:?}\n",
+            self.name
+        );
         fs::write(self.path("trust.toml"), trust).expect("the trust file can be written");
     }
 
@@ -91,8 +134,8 @@ impl Fleet {
         self.push(&[&first]);
         self.shell(r#"host_install "$1" "$2""#, &[name, &first]);
         let host = Host::new(name, &self.folder.path().join("hosts").join(name), first);
-        fs::write(host.config_file(), host.config(NAME, self.port(), self.folder.path()))
-            .expect("a configuration can be written");
+        let config = host.config(&self.name, self.ports.hosts, self.folder.path());
+        fs::write(host.config_file(), config).expect("a configuration can be written");
         self.hosts.insert(name.to_owned(), host);
         self.write_fleet_file();
     }
@@ -202,8 +245,8 @@ impl Fleet {
     pub fn publish_raw(&self, topic: &str, payload: &[u8]) {
         let file = self.path("raw-message");
         fs::write(&file, payload).expect("a message can be written");
-        let port = self.port().to_string();
-        let topic = format!("herald/v1/{NAME}/{topic}");
+        let port = self.ports.operator.to_string();
+        let topic = format!("herald/v1/{}/{topic}", self.name);
         let sent = Command::new("mosquitto_pub")
             .args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-r", "-t", &topic, "-f", &file])
             .status();
@@ -230,9 +273,9 @@ impl Fleet {
         self.broker.as_mut().expect("a fleet has a broker")
     }
 
-    /// Starts the broker again on its port, after it was killed: with nothing in memory.
+    /// Starts the broker again on its port, after it was killed: with all that it knew lost.
     pub fn restart_broker(&mut self) {
-        let port = self.port();
+        let port = self.ports.hosts;
         self.broker_mut().process.kill();
         self.broker = Some(self.start_broker(port));
     }
@@ -242,15 +285,10 @@ impl Fleet {
         path_text(&self.folder.path().join(name)).to_owned()
     }
 
-    fn port(&self) -> u16 {
-        self.broker.as_ref().map_or(0, |broker| broker.port)
-    }
-
     fn start_broker(&self, port: u16) -> Broker {
-        let log = self.folder.path().join(format!("broker-{}.log", fresh_number()));
-        let mut command = Command::new(binary("herald-broker"));
-        let process =
-            Process::start(command.arg("--listen").arg(format!("127.0.0.1:{port}")), &log);
+        let state = self.folder.path().join(format!("broker-{}", fresh_number()));
+        let log = state.with_extension("log");
+        let process = Process::start(&mut brokers::embedded_command(port, &state), &log);
         let port = wait_for("the broker to listen", || {
             let output = process.output();
             let line = output.lines().find_map(|line| line.strip_prefix("listening on 127.0.0.1:"));
@@ -260,8 +298,8 @@ impl Fleet {
     }
 
     fn write_fleet_file(&self) {
-        let port = self.port();
-        let mut text = format!("fleet = {NAME:?}\nbroker = \"mqtt://127.0.0.1:{port}\"\n");
+        let (name, port) = (&self.name, self.ports.operator);
+        let mut text = format!("fleet = {name:?}\nbroker = \"mqtt://127.0.0.1:{port}\"\n");
         for (name, host) in &self.hosts {
             let printed = self.in_host(
                 name,
@@ -297,6 +335,9 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.hosts.values().for_each(Host::show_end_of_log);
+        }
         self.hosts.clear();
         let removed = self.bash("fleet_remove", &[]).output();
         assert!(

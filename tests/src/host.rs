@@ -7,6 +7,9 @@ use std::{
 
 use crate::process::Process;
 
+/// How many lines of a log are shown of a host whose test fails.
+const LAST_LINES: usize = 30;
+
 /// A host: its folder, and its subscriber if that was started.
 #[derive(Debug)]
 pub struct Host {
@@ -65,6 +68,14 @@ impl Host {
     /// Gives what the subscriber has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// Prints what the subscriber has logged last, for a test that fails.
+    pub(crate) fn show_end_of_log(&self) {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        let end = &lines[lines.len().saturating_sub(LAST_LINES)..];
+        eprintln!("the last that {} logged:\n{}", self.name, end.join("\n"));
     }
 
     /// Gives the configuration file.

@@ -3,15 +3,20 @@
 
 #![allow(clippy::panic, reason = "what a test can't set up ends it")]
 
+mod brokers;
+pub mod durability;
 mod fleet;
 mod forge;
 mod host;
 pub mod load;
 mod process;
 mod wait;
+mod wire;
 
-pub use fleet::{Broker, Fleet, Outcome, binary};
+pub use brokers::{BrokerKind, Brokers, Secured};
+pub use fleet::{Broker, Fleet, Outcome, Ports, binary};
 pub use forge::Forgery;
 pub use host::Host;
 pub use process::Process;
 pub use wait::{LIMIT, wait_for};
+pub use wire::Wire;

@@ -128,7 +128,7 @@ fn a_release_that_cuts_the_host_off_is_rolled_back() {
     fleet.broker_mut().process.kill();
     touch(&fleet, "hosts/alpha/root/run/go");
     wait_for("the roll back", || (fleet.host("alpha").running() == first).then_some(()));
-    // The broker comes back with an empty memory: everybody says again what is theirs to say.
+    // The broker comes back and knows nothing any more: everybody says again what is theirs to say.
     fleet.restart_broker();
     let report = fleet.wait_for_phase("alpha", "rolled-back");
     assert_eq!(report["code"], "unreachable");

@@ -5,8 +5,14 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::subscription::Subscriptions;
 
+const LONGEST: Duration = Duration::from_secs(20);
+
+fn patience(bytes: usize) -> Patience {
+    Patience { bytes, time: LONGEST }
+}
+
 fn mailbox() -> Arc<Mailbox> {
-    Arc::new(Mailbox::new(1024 * 1024, Subscriptions::new(true)))
+    Arc::new(Mailbox::new(patience(1024 * 1024), Subscriptions::new(true)))
 }
 
 fn message(revision: u64) -> Arc<Message> {
@@ -76,7 +82,7 @@ fn receipt(publisher: &Arc<Mailbox>, packet: Option<u16>, room: &Arc<Semaphore>)
 fn no_more_than_a_window_is_sent_before_it_is_acknowledged() {
     let mailbox = mailbox();
     for revision in 1..=600 {
-        mailbox.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none());
+        mailbox.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
     }
     let (first, _) = sent(&mailbox);
     assert_eq!(first.len(), WINDOW);
@@ -98,7 +104,7 @@ fn packet_ids_are_never_0_and_never_in_use_twice() {
     let mut in_use = std::collections::HashSet::new();
     let mut waiting = std::collections::VecDeque::new();
     for revision in 1..=200_000 {
-        mailbox.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none());
+        mailbox.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
         for (packet, _) in sent(&mailbox).0 {
             assert!(packet != 0 && in_use.insert(packet), "{packet} is in use");
             waiting.push_back(packet);
@@ -118,7 +124,7 @@ fn publishers_wait_while_a_subscriber_lags_behind_and_not_otherwise() {
     let count = WINDOW + LONG + 3;
     for packet in 1..=count {
         let receipt = receipt(&publisher, Some(packet as u16), &room);
-        subscriber.deliver(&message(packet as u64), QoS::AtLeastOnce, &receipt);
+        subscriber.deliver(&message(packet as u64), QoS::AtLeastOnce, &receipt, Instant::now());
     }
     // The first ones are acknowledged although nothing was sent yet; the long tail is not.
     assert_eq!(sent(&publisher).1.len(), LONG);
@@ -139,7 +145,7 @@ fn a_subscriber_that_is_closed_holds_up_nobody() {
     let room = Arc::new(Semaphore::new(1_000));
     for packet in 1..=200 {
         let receipt = receipt(&publisher, Some(packet), &room);
-        subscriber.deliver(&message(packet.into()), QoS::AtLeastOnce, &receipt);
+        subscriber.deliver(&message(packet.into()), QoS::AtLeastOnce, &receipt, Instant::now());
     }
     subscriber.close(Refusal::Slow);
     assert_eq!(sent(&publisher).1, (1..=200).collect::<Vec<_>>());
@@ -148,11 +154,47 @@ fn a_subscriber_that_is_closed_holds_up_nobody() {
 
 #[test]
 fn too_much_that_waits_closes_the_subscriber() {
-    let subscriber = Arc::new(Mailbox::new(100, Subscriptions::new(false)));
+    let subscriber = Arc::new(Mailbox::new(patience(100), Subscriptions::new(false)));
     for revision in 1..=12 {
-        subscriber.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none());
+        subscriber.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
     }
     assert!(matches!(work(&subscriber), Some(Err(Refusal::Slow))));
+}
+
+#[test]
+fn a_message_that_waits_too_long_closes_the_subscriber_however_it_trickles() {
+    let subscriber = mailbox();
+    let now = Instant::now();
+    for revision in 1..=300 {
+        subscriber.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none(), now);
+    }
+    let (messages, _) = sent(&subscriber);
+    subscriber.acknowledged(messages[0].0);
+    sent(&subscriber);
+    let soon = now + LONGEST;
+    subscriber.deliver(&message(301), QoS::AtLeastOnce, &Receipt::none(), soon);
+    assert!(matches!(work(&subscriber), Some(Ok(Work::Blocked { .. }))));
+    let late = soon + Duration::from_millis(1);
+    subscriber.deliver(&message(302), QoS::AtLeastOnce, &Receipt::none(), late);
+    assert!(matches!(work(&subscriber), Some(Err(Refusal::Slow))));
+}
+
+#[test]
+fn publishers_of_large_messages_wait_long_before_the_subscriber_is_closed() {
+    let (publisher, subscriber) = (mailbox(), mailbox());
+    let room = Arc::new(Semaphore::new(1_000));
+    let large = Arc::new(Message {
+        topic: Bytes::from_static(b"t"),
+        payload: Bytes::from(vec![0; 32 * 1024]),
+        revision: None,
+    });
+    for packet in 1..=20 {
+        let receipt = receipt(&publisher, Some(packet), &room);
+        let copy = Arc::new((*large).clone());
+        subscriber.deliver(&copy, QoS::AtLeastOnce, &receipt, Instant::now());
+    }
+    assert!(sent(&publisher).1.len() < 10, "a quarter of what may wait");
+    assert!(matches!(work(&subscriber), Some(Ok(Work::Send(..)))));
 }
 
 #[test]
@@ -183,9 +225,9 @@ fn a_publish_that_gets_lost_is_not_acknowledged_and_closes_its_publisher() {
 fn a_message_that_matches_two_filters_comes_once_with_the_higher_qos() {
     let subscriber = mailbox();
     let both = message(1);
-    subscriber.deliver(&both, QoS::AtMostOnce, &Receipt::none());
-    subscriber.deliver(&both, QoS::AtLeastOnce, &Receipt::none());
-    subscriber.deliver(&both, QoS::AtMostOnce, &Receipt::none());
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtMostOnce] {
+        subscriber.deliver(&both, qos, &Receipt::none(), Instant::now());
+    }
     assert_eq!(sent(&subscriber).0, [(1, 1)]);
 }
 
@@ -194,7 +236,7 @@ fn retained_messages_go_before_newer_ones_and_the_position_follows_the_acknowled
     let mailbox = mailbox();
     let serial = mailbox.change(|all| all.add("t".into(), QoS::AtLeastOnce, Revision::NONE));
     mailbox.catch_up([2, 3, 4].map(|revision| (Revision::new(revision), serial)));
-    mailbox.deliver(&message(9), QoS::AtLeastOnce, &Receipt::none());
+    mailbox.deliver(&message(9), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
     let (messages, _) = sent(&mailbox);
     assert_eq!(messages.iter().map(|(_, revision)| *revision).collect::<Vec<_>>(), [2, 4, 9]);
     let acked = || mailbox.change(|all| all.to_store()[0].acked.get());
@@ -210,10 +252,31 @@ fn retained_messages_go_before_newer_ones_and_the_position_follows_the_acknowled
 }
 
 #[test]
+fn retained_and_live_messages_are_sent_in_the_order_of_their_revisions() {
+    let mailbox = mailbox();
+    let serial = mailbox.change(|all| all.add("t".into(), QoS::AtLeastOnce, Revision::NONE));
+    // Without a revision: it goes with what is behind it.
+    let event = Message { revision: None, ..(*message(1)).clone() };
+    mailbox.deliver(&Arc::new(event), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
+    for revision in [5, 7, 10] {
+        mailbox.deliver(&message(revision), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
+    }
+    mailbox.catch_up([4, 6, 8, 12].map(|revision| (Revision::new(revision), serial)));
+    let (messages, _) = sent(&mailbox);
+    let revisions: Vec<u64> = messages.iter().map(|(_, revision)| *revision).collect();
+    assert_eq!(revisions, [4, 1, 5, 6, 7, 8, 10, 12]);
+    for (count, (packet, _)) in messages.iter().enumerate() {
+        mailbox.acknowledged(*packet);
+        let acked = mailbox.change(|all| all.to_store()[0].acked.get());
+        assert_eq!(acked, [4, 4, 4, 6, 6, 8, 8, 12][count], "after {count}");
+    }
+}
+
+#[test]
 fn a_new_filter_is_not_taken_to_have_what_another_one_acknowledged() {
     let mailbox = mailbox();
     mailbox.change(|all| all.add("old".into(), QoS::AtLeastOnce, Revision::new(50)));
-    mailbox.deliver(&message(60), QoS::AtLeastOnce, &Receipt::none());
+    mailbox.deliver(&message(60), QoS::AtLeastOnce, &Receipt::none(), Instant::now());
     let (live, _) = sent(&mailbox);
     let new = mailbox.change(|all| all.add("new".into(), QoS::AtLeastOnce, Revision::NONE));
     mailbox.catch_up([(Revision::new(8), new)]);
@@ -228,5 +291,51 @@ fn what_a_filter_had_to_catch_up_with_is_forgotten_with_it() {
     let serial = mailbox.change(|all| all.add("t".into(), QoS::AtLeastOnce, Revision::NONE));
     mailbox.catch_up([(Revision::new(2), serial)]);
     mailbox.change(|all| all.remove("t"));
+    mailbox.forget_ended();
     assert!(work(&mailbox).is_none());
+}
+
+#[test]
+fn subscribing_again_starts_over_instead_of_adding_up() {
+    let mailbox = mailbox();
+    let [first, second] = ["t", "u"].map(|filter| {
+        mailbox.change(|all| all.add(filter.into(), QoS::AtLeastOnce, Revision::NONE))
+    });
+    mailbox.catch_up([(Revision::new(2), first), (Revision::new(4), second)]);
+    for _ in 0..10 {
+        mailbox.catch_up([(Revision::new(2), first)]);
+    }
+    let Some(Ok(Work::Fetch(wanted))) = work(&mailbox) else { panic!("nothing to fetch") };
+    assert_eq!(wanted, [(Revision::new(4), second), (Revision::new(2), first)]);
+}
+
+#[test]
+fn client_that_publishes_to_itself_gets_its_messages_and_acknowledgements() {
+    let (done, ended) = std::sync::mpsc::channel();
+    // A thread of its own, as it would hang for good.
+    std::thread::spawn(move || {
+        let mailbox = mailbox();
+        let room = Arc::new(Semaphore::new(10_000));
+        let count = LONG + 10;
+        for packet in 1..=count as u16 {
+            let receipt = receipt(&mailbox, Some(packet), &room);
+            mailbox.deliver(&message(packet.into()), QoS::AtLeastOnce, &receipt, Instant::now());
+        }
+        let (messages, answers) = sent(&mailbox);
+        let _ = done.send((messages.len() == count, answers.len() == count));
+    });
+    assert_eq!(ended.recv_timeout(std::time::Duration::from_secs(20)), Ok((true, true)));
+}
+
+#[test]
+fn client_that_reads_no_answers_is_asked_nothing_more_until_it_does() {
+    let mailbox = mailbox();
+    let waker = noop_waker();
+    let context = &Context::from_waker(&waker);
+    while mailbox.poll_answerable(context).is_ready() {
+        mailbox.reply(&packet::PINGRESP);
+    }
+    assert_eq!(mailbox.lock().replies.len(), ANSWERS);
+    assert!(matches!(work(&mailbox), Some(Ok(Work::Send(..)))));
+    assert!(mailbox.poll_answerable(context).is_ready());
 }

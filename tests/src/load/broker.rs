@@ -30,9 +30,19 @@ log_type warning
 user root
 ";
 
+/// What carries MQTT to a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// TCP.
+    Tcp,
+    /// TLS, with the certificate `broker.pem` and the key `broker.key` of the broker's folder.
+    Tls,
+}
+
 /// A running broker.
 pub(crate) struct Broker {
     program: PathBuf,
+    carrier: Carrier,
     child: Child,
     folder: TempDir,
     address: SocketAddrV4,
@@ -41,11 +51,24 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts a broker with nothing in its memory.
     pub(crate) fn start(settings: &Settings, side: Side) -> Result<Self, Failure> {
+        Self::start_program(program(settings, side)?)
+    }
+
+    /// Starts this program.
+    pub(crate) fn start_program(program: PathBuf) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("herald-load-").tempdir();
         let folder = folder.map_err(Failure::system("make a temporary folder"))?;
-        let program = program(settings, side)?;
-        let (child, address) = spawn(&program, folder.path(), 0)?;
-        Ok(Self { program, child, folder, address })
+        Self::start_in(folder, Carrier::Tcp, program)
+    }
+
+    /// Starts a broker with nothing in its memory, in a folder that has what its carrier needs.
+    pub(crate) fn start_in(
+        folder: TempDir,
+        carrier: Carrier,
+        program: PathBuf,
+    ) -> Result<Self, Failure> {
+        let (child, address) = spawn(&program, folder.path(), carrier)?;
+        Ok(Self { program, carrier, child, folder, address })
     }
 
     /// Starts it again, on the same state and port. The process must have ended.
@@ -53,10 +76,27 @@ impl Broker {
         let _ = fs::remove_file(log_file(self.folder.path()));
         let port = self.address.port();
         // Connections are tried while it starts, so nothing here waits for its word.
-        self.child = command(&self.program, self.folder.path(), port)?
+        self.child = command(&self.program, self.folder.path(), self.carrier, port)?
             .spawn()
             .map_err(Failure::system(format!("start {}", self.program.display())))?;
         Ok(())
+    }
+
+    /// Tells whether it says that it listens; fails if it has ended.
+    pub(crate) fn is_listening(&mut self) -> Result<bool, Failure> {
+        self.check()?;
+        Ok(printed_port(self.folder.path()).is_some())
+    }
+
+    /// Gives the process.
+    pub(crate) fn process(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Leaves its folder behind, and gives it.
+    pub(crate) fn keep(&mut self) -> &Path {
+        self.folder.disable_cleanup(true);
+        self.folder.path()
     }
 
     /// Stops it as systemd would, or kills it as a crash would, and waits until it is gone.
@@ -135,7 +175,8 @@ impl Drop for Broker {
     }
 }
 
-fn program(settings: &Settings, side: Side) -> Result<PathBuf, Failure> {
+/// Finds the program of a side.
+pub(crate) fn program(settings: &Settings, side: Side) -> Result<PathBuf, Failure> {
     if side == Side::Theirs {
         return Ok(settings.mosquitto_bin.clone());
     }
@@ -147,10 +188,14 @@ fn program(settings: &Settings, side: Side) -> Result<PathBuf, Failure> {
 }
 
 /// Starts a broker and waits until it takes connections.
-fn spawn(program: &Path, folder: &Path, port: u16) -> Result<(Child, SocketAddrV4), Failure> {
+fn spawn(
+    program: &Path,
+    folder: &Path,
+    carrier: Carrier,
+) -> Result<(Child, SocketAddrV4), Failure> {
     let is_ours = !is_mosquitto(program);
-    let port = if is_ours { port } else { free_port()? };
-    let mut child = command(program, folder, port)?
+    let port = if is_ours { 0 } else { free_port()? };
+    let mut child = command(program, folder, carrier, port)?
         .spawn()
         .map_err(Failure::system(format!("start {}", program.display())))?;
     let began = Instant::now();
@@ -180,7 +225,7 @@ fn spawn(program: &Path, folder: &Path, port: u16) -> Result<(Child, SocketAddrV
     }
 }
 
-fn command(program: &Path, folder: &Path, port: u16) -> Result<Command, Failure> {
+fn command(program: &Path, folder: &Path, carrier: Carrier, port: u16) -> Result<Command, Failure> {
     let output = || -> io::Result<(File, File)> {
         let file = File::options().create(true).append(true).open(log_file(folder))?;
         Ok((file.try_clone()?, file))
@@ -188,17 +233,33 @@ fn command(program: &Path, folder: &Path, port: u16) -> Result<Command, Failure>
     let (stdout, stderr) = output().map_err(Failure::system("make a log file"))?;
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-    if is_mosquitto(program) {
-        let file = folder.join("mosquitto.conf");
+    let [certificate, key] = ["broker.pem", "broker.key"].map(|name| folder.join(name));
+    let (certificate, key) = (certificate.display(), key.display());
+    let (file, text) = if is_mosquitto(program) {
+        let tls = match carrier {
+            Carrier::Tcp => String::new(),
+            Carrier::Tls => format!("certfile {certificate}\nkeyfile {key}\n"),
+        };
         let log = log_file(folder);
-        let text =
-            format!("listener {port} 127.0.0.1\nlog_dest file {}\n{MOSQUITTO}", log.display());
-        fs::write(&file, text).map_err(Failure::system("write mosquitto.conf"))?;
-        command.arg("-c").arg(file);
+        let log = log.display();
+        let text = format!("listener {port} 127.0.0.1\n{tls}log_dest file {log}\n{MOSQUITTO}");
+        (folder.join("mosquitto.conf"), text)
     } else {
-        command.args(["--listen", &format!("127.0.0.1:{port}"), "--anonymous", "--state"]);
-        command.arg(folder.join("state"));
-    }
+        let carrier = match carrier {
+            Carrier::Tcp => "transport = \"tcp\"\n".to_owned(),
+            Carrier::Tls => {
+                format!("transport = \"tls\"\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n")
+            }
+        };
+        let text = format!(
+            "max_connections = 100000\n[[listener]]\naddress = \"127.0.0.1:{port}\"\n\
+             anonymous = true\n{carrier}"
+        );
+        command.arg("--state").arg(folder.join("state"));
+        (folder.join("broker.toml"), text)
+    };
+    fs::write(&file, text).map_err(Failure::system("write the broker's configuration"))?;
+    command.arg(if is_mosquitto(program) { "-c" } else { "--config" }).arg(file);
     Ok(command)
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Link {
     pub(crate) is_blocked: bool,
     /// A ping has no answer yet.
     pub(crate) is_pinging: bool,
+    /// The broker said that it had kept the session.
+    pub(crate) was_kept: bool,
 }
 
 impl Link {
@@ -65,6 +67,7 @@ impl Link {
             is_dirty: false,
             is_blocked: false,
             is_pinging: false,
+            was_kept: false,
         })
     }
 

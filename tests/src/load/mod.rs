@@ -5,13 +5,13 @@
 //! round both brokers are started afresh, one after the other, so that what else the machine does
 //! meets both. Every wait is bounded, and what did not come is named.
 
-mod broker;
-mod failure;
-mod interrupt;
+pub(crate) mod broker;
+pub(crate) mod failure;
+pub(crate) mod interrupt;
 mod link;
-mod names;
+pub(crate) mod names;
 mod orders;
-mod packet;
+pub(crate) mod packet;
 mod publishing;
 mod scenario_connect;
 mod scenario_durable;
@@ -21,11 +21,12 @@ mod scenario_orders;
 mod scenario_restart;
 mod scenario_retained;
 mod scenario_soak;
-mod session;
+mod scenario_tls;
+pub(crate) mod session;
 mod settings;
 mod stage;
-mod stats;
-mod swarm;
+pub(crate) mod stats;
+pub(crate) mod swarm;
 mod table;
 mod vitals;
 
@@ -71,6 +72,9 @@ pub fn run(settings: &Settings) -> Result<String, Failure> {
     for &side in sides.iter().filter(|_| settings.has(Scenario::Idle)) {
         scenario_idle::run(settings, side, &mut ledger)?;
     }
+    for &side in sides.iter().filter(|_| settings.has(Scenario::Tls)) {
+        scenario_tls::run(settings, side, &mut ledger)?;
+    }
     if sides.contains(&Side::Ours) && settings.has(Scenario::Restart) {
         scenario_restart::run(settings, &mut ledger)?;
     }
@@ -108,7 +112,7 @@ fn round(
 }
 
 /// Raises the limit on open files, which the brokers inherit, as far as it goes.
-fn allow_files(needed: u64) -> Result<(), Failure> {
+pub(crate) fn allow_files(needed: u64) -> Result<(), Failure> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     setrlimit(Resource::Nofile, raised)

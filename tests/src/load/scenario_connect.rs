@@ -25,7 +25,7 @@ impl Handshakes {
 
 impl Part for Handshakes {
     fn hear(&mut self, heard: &Heard<'_>) -> Result<(), Failure> {
-        self.ready += usize::from(heard.news == News::Ready);
+        self.ready += usize::from(matches!(heard.news, News::Ready { .. }));
         Ok(())
     }
 

@@ -84,8 +84,8 @@ impl Part for Return {
     fn hear(&mut self, heard: &Heard<'_>) -> Result<(), Failure> {
         match heard.news {
             News::Closed => self.retry(heard.client, heard.at),
-            News::Ready if heard.client == self.probe => self.probe_greeted = Some(heard.at),
-            News::Ready if heard.client < self.hosts => {
+            News::Ready { .. } if heard.client == self.probe => self.probe_greeted = Some(heard.at),
+            News::Ready { .. } if heard.client < self.hosts => {
                 self.back += 1;
                 self.last = heard.at;
             }

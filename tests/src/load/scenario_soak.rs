@@ -53,7 +53,7 @@ impl Part for Churn {
             return Ok(());
         };
         match (self.what, &heard.news) {
-            (What::Connections, News::Ready) | (What::Filters, News::Unsubscribed) => {
+            (What::Connections, News::Ready { .. }) | (What::Filters, News::Unsubscribed) => {
                 self.done += 1;
                 self.free.push(heard.client);
             }

@@ -41,7 +41,10 @@ pub(crate) enum News<'a> {
     /// The broker took the client.
     Greeted,
     /// It took the client's filters also.
-    Ready,
+    Ready {
+        /// It had kept the client's session.
+        was_kept: bool,
+    },
     /// A message; it is acknowledged by the swarm.
     Message { topic: &'a str, payload: &'a [u8], retain: bool },
     /// A message of the client's was acknowledged.
@@ -62,10 +65,11 @@ pub(crate) fn answer<'a>(
 ) -> Result<Option<News<'a>>, Failure> {
     let wrong = |what: String| Failure::Answer { client: session.name.clone(), what };
     Ok(Some(match (link.phase, incoming) {
-        (Phase::Greeting, Incoming::ConnAck { code: 0, .. }) => {
+        (Phase::Greeting, Incoming::ConnAck { session_present, code: 0 }) => {
+            link.was_kept = session_present;
             if session.filters.is_empty() {
                 link.phase = Phase::Ready;
-                return Ok(Some(News::Ready));
+                return Ok(Some(News::Ready { was_kept: session_present }));
             }
             link.phase = Phase::Subscribing;
             packet::subscribe(&mut link.out, &session.filters, FIRST_SUBSCRIBE);
@@ -87,7 +91,7 @@ pub(crate) fn answer<'a>(
             if codes.len() == session.filters.len() =>
         {
             link.phase = Phase::Ready;
-            News::Ready
+            News::Ready { was_kept: link.was_kept }
         }
         (Phase::Ready, Incoming::SubAck { .. }) => News::Subscribed,
         (_, Incoming::SubAck { .. }) => return Err(wrong("SUBACK that nobody asked for".into())),

@@ -36,6 +36,9 @@ pub struct Settings {
     /// Seconds of durable publishing
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     pub(crate) durable_seconds: f64,
+    /// Connections over TLS
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) tls_connections: u32,
     /// Seconds of idling
     #[arg(long, default_value_t = 25.0, value_name = "SECONDS")]
     pub(crate) idle_seconds: f64,
@@ -104,11 +107,20 @@ pub(crate) enum Scenario {
     Idle,
     /// Our broker stopped and killed, and the hosts' return.
     Restart,
+    /// Hosts that are connected over TLS and say nothing.
+    Tls,
 }
 
 impl Scenario {
-    const ALL: [Self; 6] =
-        [Self::Fanout, Self::Orders, Self::Retained, Self::Durable, Self::Idle, Self::Restart];
+    const ALL: [Self; 7] = [
+        Self::Fanout,
+        Self::Orders,
+        Self::Retained,
+        Self::Durable,
+        Self::Idle,
+        Self::Restart,
+        Self::Tls,
+    ];
 }
 
 impl std::fmt::Display for Scenario {

@@ -10,10 +10,11 @@ use super::{
 };
 
 /// Ours over theirs, by the figure that is compared.
-const RATIOS: [(&str, &str); 8] = [
+const RATIOS: [(&str, &str); 9] = [
     ("connect_ratio", "connect_ms"),
     ("connect_cpu_ratio", "connect_cpu_ms"),
     ("rss_ratio", "rss_per_connection_kib"),
+    ("rss_tls_ratio", "rss_per_tls_connection_kib"),
     ("fanout_p99_ratio", "fanout_p99_ms"),
     ("fanout_cpu_ratio", "fanout_cpu_ms"),
     ("orders_ratio", "orders_per_second"),
