@@ -203,10 +203,11 @@ fn asking_again_on_each_connection_gives_the_latest_again_and_loses_nothing() {
         host.subscribe(ORDER);
         let latest = format!("order {round}");
         assert_eq!(host.take().text(), latest);
-        if round > 0 {
-            assert_eq!(host.take().text(), latest, "by the kept filter, and by the new one");
-        }
-        host.assert_idle();
+        // By the kept filter, and by the new one, if it was sent before that was there.
+        let again = host.peek_all();
+        assert!(again.len() <= 1 && again.iter().all(|message| message.text() == latest));
+        again.iter().for_each(|message| host.acknowledge(message));
+        host.ping();
         if round % 2 == 0 { broker.stop() } else { broker.kill() }
     }
 }
