@@ -150,11 +150,7 @@ impl Asked {
         }
         let owner: Arc<str> = principal.to_string().into();
         let persistent = !self.connect.clean_session;
-        // What is kept of hosts is one session each, whatever names they give themselves.
-        if persistent
-            && let Principal::Host { fleet, host } = &principal
-            && *self.client != *format!("herald-{fleet}-{host}")
-        {
+        if !may_have(&principal, &self.client, persistent) {
             return Err(bad_id());
         }
         let is_host = matches!(principal, Principal::Host { .. });
@@ -214,6 +210,22 @@ impl Asked {
         // Only a client that is accepted has one (section 3.1.2.5).
         session.will = self.will.map(Box::new);
         Ok((session, present))
+    }
+}
+
+/// Tells whether a client id is one that the principal may have.
+///
+/// Those of the form `herald-<fleet>-<host>` are the hosts', so that nobody keeps a host away by its
+/// name; and what is kept of a host is one session, whatever names it gives itself.
+fn may_have(principal: &Principal, client: &str, persistent: bool) -> bool {
+    let is_a_hosts = client.strip_prefix("herald-").is_some_and(|rest| rest.contains('-'));
+    match principal {
+        Principal::Anonymous => true,
+        Principal::Member { .. } => !is_a_hosts,
+        Principal::Host { fleet, host } => {
+            let is_its_own = client == format!("herald-{fleet}-{host}");
+            is_its_own || !is_a_hosts && !persistent
+        }
     }
 }
 

@@ -5,8 +5,10 @@ use rustix::process::Signal;
 use crate::{
     BEACON, EVENT, ORDER, ORDER_2, PRESENCE, STATUS,
     client::{Client, Connect, publish_packet, texts},
-    login::{Claims, LATE, TCP, everybody, key, logins, now, passwords, signed, signed_as, site},
-    process::{Broker, Site, run},
+    login::{
+        BROKER, Claims, LATE, TCP, everybody, key, logins, now, passwords, signed, signed_as, site,
+    },
+    process::{Broker, Site, run, text},
     wait::until,
 };
 
@@ -175,11 +177,11 @@ fn the_parts_of_members_are_kept_apart() {
 fn a_client_id_is_its_principals_whether_that_is_connected_or_not() {
     let site = site(&everybody(), TCP);
     let broker = site.start_configured();
-    let host = Connect { clean: false, ..signed_as("web-1", "shared") };
-    let mut connected = host.open(broker.address());
+    let conductor = Connect { clean: false, ..signed_as("conductor", "shared") };
+    let mut connected = conductor.open(broker.address());
     connected.subscribe(ORDER);
     let thieves = || {
-        ["web-2", "alice"].into_iter().flat_map(|name| {
+        ["grafana", "alice"].into_iter().flat_map(|name| {
             let connect = signed_as(name, "shared");
             [Connect { clean: false, ..connect.clone() }, connect]
         })
@@ -200,13 +202,44 @@ fn a_client_id_is_its_principals_whether_that_is_connected_or_not() {
     broker.wait_for_refusals("client-id", 4);
     let mut operator = signed("alice").open(broker.address());
     operator.retained(ORDER, "order");
-    let mut back = host.resume(broker.address());
+    let mut back = conductor.resume(broker.address());
     assert_eq!(back.take().text(), "order");
     back.disconnect();
     // Once its owner has given it up, it is anybody's.
-    Connect { clean: true, ..host }.open(broker.address()).disconnect();
+    Connect { clean: true, ..conductor }.open(broker.address()).disconnect();
     broker.wait_for_metric("herald_broker_sessions", 1);
     signed_as("web-2", "shared").open(broker.address()).ping();
+}
+
+#[test]
+fn a_host_has_an_id_that_no_other_login_can_take_and_is_kept_under_that_one_only() {
+    let mut site = site(&everybody(), "");
+    let fleet = format!("fleet = \"other\"\n[hosts]\nweb-1 = [\"{}\"]\n", key("other").public());
+    let other = text(&site.write("other.toml", &fleet)).to_owned();
+    let settings = site.settings().replacen("logins = [", &format!("logins = [{other:?}, "), 1);
+    site.configure(&(settings + TCP));
+    let broker = site.start_configured();
+    let own = "herald-home-web-1";
+    for name in ["web-2", "alice", "grafana"] {
+        for clean in [true, false] {
+            let thief = Connect { clean, ..signed_as(name, own) };
+            assert_eq!(code(&thief, &broker), Some(2), "{name}");
+        }
+    }
+    let principal = "other/web-1".parse().unwrap();
+    let login = herald_proto::login::Login { principal: &principal, client_id: own };
+    let password =
+        herald_proto::login::sign(&login, &BROKER.parse().unwrap(), &key("other"), now());
+    let stranger = Connect::new(own).login("other/web-1", password.as_str());
+    assert_eq!(code(&stranger, &broker), Some(2));
+    for (id, clean, refused) in
+        [("web-1", false, Some(2)), ("web-1", true, None), (own, true, None), (own, false, None)]
+    {
+        let host = Connect { clean, ..signed_as("web-1", id) };
+        assert_eq!(code(&host, &broker), refused, "{id} {clean}");
+    }
+    // As the command line is called.
+    signed_as("alice", "herald-0123456789abcdef").open(broker.address()).ping();
 }
 
 fn reload(broker: &Broker, words: &str) {

@@ -148,30 +148,47 @@ fn a_filter_that_was_left_stays_left_and_a_clean_session_wipes_all() {
 }
 
 #[test]
-fn a_new_filter_of_a_kept_session_gets_all_and_the_others_only_what_is_new() {
+fn an_acknowledgement_is_not_taken_for_one_of_what_another_filter_has_to_catch_up_with() {
     let site = Site::new();
     let broker = site.start();
     let mut operator = Client::connect(broker.address(), "operator");
     operator.retained(PRESENCE, "old");
-    operator.retained(ORDER, "order 1");
     let mut host = Connect::persistent("host").open(broker.address());
     host.subscribe(ORDER);
-    assert_eq!(host.take().text(), "order 1");
-    // The acknowledgement of the order is not one of what comes for the other filter.
+    operator.retained(ORDER, "order");
+    let order = host.peek();
     host.subscribe(PRESENCE);
     assert_eq!(host.peek().text(), "old");
-    operator.retained(ORDER, "order 2");
-    let order = host.peek();
-    assert_eq!(order.text(), "order 2");
+    // It is newer than what it does not acknowledge, and was sent before.
     host.acknowledge(&order);
     host.ping();
     host.vanish();
     broker.stop();
-
     let broker = site.start();
     let mut host = Connect::persistent("host").resume(broker.address());
-    // In the order of publishing, from the first that was not acknowledged without a gap.
-    assert_eq!(texts(&[host.take(), host.take()]), ["old", "order 2"]);
+    assert_eq!(host.take().text(), "old");
+    host.assert_idle();
+}
+
+#[test]
+fn a_message_that_is_not_acknowledged_holds_back_the_position_of_all_behind_it() {
+    let site = Site::new();
+    let broker = site.start();
+    let mut operator = Client::connect(broker.address(), "operator");
+    operator.retained(PRESENCE, "old");
+    let mut host = Connect::persistent("host").open(broker.address());
+    host.subscribe(PRESENCE);
+    assert_eq!(host.peek().text(), "old");
+    host.subscribe(ORDER);
+    operator.retained(ORDER, "order");
+    assert_eq!(host.take().text(), "order");
+    host.ping();
+    host.vanish();
+    broker.stop();
+    let broker = site.start();
+    let mut host = Connect::persistent("host").resume(broker.address());
+    // In the order of publishing.
+    assert_eq!(texts(&[host.take(), host.take()]), ["old", "order"]);
     host.assert_idle();
 }
 
@@ -186,10 +203,11 @@ fn asking_again_on_each_connection_gives_the_latest_again_and_loses_nothing() {
         host.subscribe(ORDER);
         let latest = format!("order {round}");
         assert_eq!(host.take().text(), latest);
-        if round > 0 {
-            assert_eq!(host.take().text(), latest, "by the kept filter, and by the new one");
-        }
-        host.assert_idle();
+        // By the kept filter, and by the new one, if it was sent before that was there.
+        let again = host.peek_all();
+        assert!(again.len() <= 1 && again.iter().all(|message| message.text() == latest));
+        again.iter().for_each(|message| host.acknowledge(message));
+        host.ping();
         if round % 2 == 0 { broker.stop() } else { broker.kill() }
     }
 }
@@ -223,11 +241,13 @@ fn whatever_comes_between_a_client_ends_up_with_the_latest_of_each_topic() {
             publisher.retained(&topic, &payload);
             latest.insert(topic, payload);
         }
-        waiting.extend(reader.peek_all());
+        for message in reader.peek_all() {
+            seen.insert(message.topic.clone(), message.text().to_owned());
+            waiting.push(message);
+        }
         // In any order; what is left is acknowledged later, or never.
         let keep = draw.below(3);
         waiting.retain(|message| {
-            seen.insert(message.topic.clone(), message.text().to_owned());
             let acknowledges = draw.below(4) >= keep;
             if acknowledges {
                 reader.acknowledge(message);
@@ -257,6 +277,7 @@ fn whatever_comes_between_a_client_ends_up_with_the_latest_of_each_topic() {
     for message in reader.take_until("end") {
         seen.insert(message.topic.clone(), message.text().to_owned());
     }
-    seen.remove(&topic(99));
-    assert_eq!(seen, latest);
+    for (topic, payload) in latest {
+        assert_eq!(seen.get(&topic), Some(&payload), "{topic}");
+    }
 }
