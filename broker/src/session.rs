@@ -40,6 +40,8 @@ use crate::{
 
 /// Most bytes that are read at a time.
 const READ: usize = 8 * 1024;
+/// Most bytes that must leave within the time that a slow client has.
+const WRITE: usize = 64 * 1024;
 /// Retained messages are looked up by wildcard aside, as there may be very many.
 const FEW: usize = 16;
 
@@ -348,22 +350,28 @@ impl Session {
                     continue;
                 }
             };
-            let sending = async {
-                let send = async {
-                    stream.write_all(&bytes).await?;
-                    stream.flush().await
-                };
-                select! {
-                    sent = send => sent.map_err(|_| End::Gone),
-                    reason = poll_fn(|context| self.mailbox.poll_closed(context)) => {
-                        Err(End::Refused(reason))
-                    }
+            // A slow line that makes progress is none that takes nothing.
+            for part in bytes.chunks(WRITE) {
+                match timeout(slow, self.send(&mut stream, part)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(end)) => return end,
+                    Err(_) => return End::Refused(Refusal::Slow),
                 }
-            };
-            match timeout(slow, sending).await {
-                Ok(Ok(())) => self.broker.metrics.sent(messages, bytes.len()),
-                Ok(Err(end)) => return end,
-                Err(_) => return End::Refused(Refusal::Slow),
+            }
+            self.broker.metrics.sent(messages, bytes.len());
+        }
+    }
+
+    /// Sends bytes, unless the session is to end meanwhile.
+    async fn send(&self, stream: &mut (impl AsyncWrite + Unpin), part: &[u8]) -> Result<(), End> {
+        let sending = async {
+            stream.write_all(part).await?;
+            stream.flush().await
+        };
+        select! {
+            sent = sending => sent.map_err(|_: std::io::Error| End::Gone),
+            reason = poll_fn(|context| self.mailbox.poll_closed(context)) => {
+                Err(End::Refused(reason))
             }
         }
     }
