@@ -15,9 +15,10 @@ use std::{
 use herald_proto::topic::Topic;
 
 use crate::{
-    mailbox::{Mailbox, Receipt},
+    mailbox::Mailbox,
     message::{Message, Revision},
     packet::QoS,
+    receipt::Receipt,
 };
 
 /// All subscriptions of those who are connected.

@@ -17,10 +17,11 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::{
-    mailbox::{Mailbox, Receipt},
+    mailbox::Mailbox,
     message::Message,
     metrics::Metrics,
     packet::QoS,
+    receipt::Receipt,
     refusal::Refusal,
     relay::{self, Relay},
     retained::{Change, CommitError, Session, Store},

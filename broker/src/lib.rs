@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod packet;
 pub mod passwords;
 pub mod principal;
+pub mod receipt;
 pub mod refusal;
 pub mod registry;
 pub mod relay;

@@ -6,19 +6,15 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     mem,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use crate::{
     message::{Message, Revision},
     packet::{self, QoS},
+    receipt::Receipt,
     refusal::Refusal,
     subscription::{Serial, Subscriptions},
 };
@@ -127,59 +123,6 @@ pub enum Work {
     },
 }
 
-/// What a publish waits for: it is acknowledged when the last copy of this is dropped, if it was
-/// passed on before. A message that gets lost on its way is never acknowledged.
-#[derive(Debug, Clone)]
-pub struct Receipt {
-    inner: Option<Arc<Inner>>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    publisher: Arc<Mailbox>,
-    packet: Option<u16>,
-    /// Whether the message is stored, if it is to be kept, and with all its subscribers.
-    passed_on: AtomicBool,
-    _room: OwnedSemaphorePermit,
-}
-
-impl Receipt {
-    /// Makes the receipt of a message that [`Mailbox::publishing`] has noted. The room that it takes
-    /// is given back with it.
-    pub fn new(publisher: Arc<Mailbox>, packet: Option<u16>, room: OwnedSemaphorePermit) -> Self {
-        let passed_on = AtomicBool::new(false);
-        Self { inner: Some(Arc::new(Inner { publisher, packet, passed_on, _room: room })) }
-    }
-
-    /// Makes a receipt that nobody waits for.
-    pub fn none() -> Self {
-        Self { inner: None }
-    }
-
-    /// Says that the message is where it is to go.
-    pub fn passed_on(&self) {
-        if let Some(inner) = &self.inner {
-            inner.passed_on.store(true, Ordering::Release);
-        }
-    }
-
-    /// Says that the message was not taken: the publisher is closed without an acknowledgement.
-    pub fn refuse(self, reason: Refusal) {
-        if let Some(inner) = &self.inner {
-            inner.publisher.close(reason);
-        }
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if !*self.passed_on.get_mut() {
-            self.publisher.close(Refusal::NotStored);
-        }
-        self.publisher.published(self.packet);
-    }
-}
-
 impl Mailbox {
     /// Makes an empty one.
     pub fn new(patience: Patience, subscriptions: Subscriptions) -> Self {
@@ -279,7 +222,7 @@ impl Mailbox {
         Poll::Pending
     }
 
-    fn published(&self, packet: Option<u16>) {
+    pub(crate) fn published(&self, packet: Option<u16>) {
         let mut state = self.lock();
         let packet = packet.unwrap_or(0);
         let under_way =
