@@ -4,8 +4,8 @@
 //! it starts, and while it makes its file small. After each time all retained messages are read
 //! back, and persistent subscribers come back without subscribing again.
 //!
-//! What a killed process has written stays in the page cache. So this says nothing about a power
-//! cut, where also what was not synced is lost.
+//! What a killed process has written stays in the page cache, so this alone says nothing about a
+//! power cut, where what was not synced is lost too. `tests/power-cut` takes that away as well.
 
 mod fault;
 mod history;
@@ -17,6 +17,7 @@ mod world;
 
 use std::{
     path::PathBuf,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -63,6 +64,9 @@ pub struct Settings {
     /// Seed of payloads, sizes and delays
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// A program to be run after each kill, which takes away what was not synced
+    #[arg(long, value_name = "PROGRAM")]
+    pub after_kill: Option<PathBuf>,
     /// The broker; without it, the herald-broker beside this program
     #[arg(long, value_name = "PATH")]
     pub broker_bin: Option<PathBuf>,
@@ -183,7 +187,12 @@ impl Siege<'_> {
     fn kill(&mut self) -> Result<(), Failure> {
         self.broker.end(Signal::KILL)?;
         self.world.outcome.kills += 1;
-        Ok(())
+        let Some(program) = &self.settings.after_kill else { return Ok(()) };
+        let status = Command::new(program).status().and_then(|status| match status.success() {
+            true => Ok(()),
+            false => Err(std::io::Error::other(status.to_string())),
+        });
+        status.map_err(Failure::system(format!("run {}", program.display())))
     }
 
     /// Kills the broker while it starts.
