@@ -26,10 +26,10 @@ use crate::{
 /// The one topic in the router, which keeps what it knows of each topic for good.
 const TOPIC: &str = "relay";
 /// The router's log for it.
-const SEGMENT: usize = 1024 * 1024;
-const SEGMENTS: usize = 10;
+const SEGMENT: usize = 256 * 1024;
+const SEGMENTS: usize = 8;
 /// The most that is between the two ends: a fraction of what the log holds for certain.
-const MOST_BYTES: usize = 4 * SEGMENT;
+const MOST_BYTES: usize = 2 * SEGMENT;
 /// What a message takes in the log beside its bytes, generously.
 const OVERHEAD: usize = 128;
 /// Most messages that the router hands out at a time.
