@@ -137,6 +137,15 @@ impl Authenticator {
         self.passwords.names().filter(|name| self.logins.find(name).is_none())
     }
 
+    /// Tells whether a principal, as it is displayed, has the same part, keys and password here and
+    /// there. One that has no login has nothing that could change.
+    pub fn has_same_login(&self, other: &Self, principal: &str) -> bool {
+        principal.parse::<LoginName>().map_or(true, |name| {
+            self.logins.find(&name) == other.logins.find(&name)
+                && self.passwords.is_same(&other.passwords, &name)
+        })
+    }
+
     /// Tells whether [`Self::authenticate`] would compute a password's hash, which takes tens of
     /// milliseconds: do it on a thread of its own, and not for many clients at a time.
     pub fn is_expensive(&self, credentials: &Credentials<'_>) -> bool {

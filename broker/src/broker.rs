@@ -85,10 +85,20 @@ impl Broker {
         }
     }
 
-    /// Takes up new logins and passwords. Those who are connected stay so.
+    /// Tells whether what is handed in gets through: it waits for as long as that takes.
+    pub async fn is_alive(&self) -> bool {
+        self.journal.pulse().await
+    }
+
+    /// Takes up new logins and passwords. Sessions of logins that are gone, or whose part, keys or
+    /// password changed, are closed: they log in again if they still can.
     pub fn replace_authenticator(&self, authenticator: Authenticator) {
-        let authenticator = Arc::new(authenticator);
-        *self.authenticator.write().unwrap_or_else(PoisonError::into_inner) = authenticator;
+        let new = Arc::new(authenticator);
+        let old = {
+            let mut current = self.authenticator.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, Arc::clone(&new))
+        };
+        self.registry.close(Refusal::LoginChanged, |owner| !new.has_same_login(&old, owner));
     }
 
     /// Finds out who a client is.
@@ -110,6 +120,7 @@ impl Broker {
             authenticator.authenticate(credentials, now())
         };
         authenticated.map_err(|error| {
+            self.metrics.refused(Refusal::BadLogin);
             if let Some(suppressed) = self.admitted(Refusal::BadLogin) {
                 let (peer, client) = (peer.address, credentials.client_id);
                 tracing::warn!(%error, %peer, client, suppressed, "bad login");

@@ -237,10 +237,7 @@ async fn authenticate(broker: &Broker, peer: &Peer, asked: &Asked) -> Result<Pri
         certificate: peer.certificate.as_deref(),
         anonymous_allowed: peer.anonymous,
     };
-    broker
-        .authenticate(&credentials, peer)
-        .await
-        .map_err(|code| Refused::with(Refusal::BadLogin, code))
+    broker.authenticate(&credentials, peer).await.map_err(Refused::counted)
 }
 
 /// Gives how long nothing may come from a client: one and a half times its keep-alive (section

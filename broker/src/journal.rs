@@ -17,6 +17,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::{
+    log::RateLimited,
     mailbox::Mailbox,
     message::Message,
     metrics::Metrics,
@@ -56,6 +57,7 @@ enum Entry {
     Save { client: String, session: Session, done: Option<oneshot::Sender<()>> },
     Drop { client: String, done: oneshot::Sender<()> },
     Settle { done: oneshot::Sender<()> },
+    Pulse { arrived: oneshot::Sender<()> },
     Stop,
 }
 
@@ -92,7 +94,8 @@ pub fn start(
     let journal = Journal { entries, dirty: Arc::default() };
     let dirty = Arc::clone(&journal.dirty);
     thread::Builder::new().name("journal".to_owned()).spawn(move || {
-        let mut writer = Writer { store, relay, metrics, dirty, flushed: Instant::now() };
+        let log = RateLimited::new(1);
+        let mut writer = Writer { store, relay, metrics, dirty, flushed: Instant::now(), log };
         let _ = ended.send(writer.run(&incoming));
     })?;
     Ok((journal, end))
@@ -134,6 +137,13 @@ impl Journal {
         let _ = settled.await;
     }
 
+    /// Returns whether what is handed in now gets through the journal, the relay and the dispatcher.
+    pub async fn pulse(&self) -> bool {
+        let (arrived, arrival) = oneshot::channel();
+        let _ = self.entries.send(Entry::Pulse { arrived });
+        arrival.await.is_ok()
+    }
+
     /// Has a session's positions stored with the next commit, if there is something new.
     pub fn remember_now(&self, client: &str, owner: &str, mailbox: &Mailbox) {
         if let Some(session) = unstored(owner, mailbox) {
@@ -164,11 +174,13 @@ pub struct Passing {
     pub receipt: Receipt,
     /// When it went in.
     pub since: Instant,
+    /// Told when it came out, by the dispatcher.
+    pub arrived: Option<oneshot::Sender<()>>,
 }
 
 impl Passing {
     fn now(receipt: Receipt) -> Self {
-        Self { receipt, since: Instant::now() }
+        Self { receipt, since: Instant::now(), arrived: None }
     }
 }
 
@@ -178,6 +190,7 @@ struct Writer {
     metrics: Arc<Metrics>,
     dirty: Arc<Mutex<Vec<Position>>>,
     flushed: Instant,
+    log: RateLimited,
 }
 
 impl Writer {
@@ -196,19 +209,38 @@ impl Writer {
             }
             self.write(&mut batch)?;
             if stop {
-                return Ok(());
+                return self.last_positions();
             }
         }
     }
 
     /// Adds the sessions whose positions are to be stored.
     fn positions(&mut self, batch: &mut Vec<Entry>) {
-        self.flushed = Instant::now();
-        let dirty = std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
+        let dirty: Vec<Position> = {
+            let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+            // The others follow a batch later.
+            let count = dirty.len().min(BATCH);
+            if count == dirty.len() {
+                self.flushed = Instant::now();
+            }
+            dirty.drain(..count).collect()
+        };
         for Position { client, owner, mailbox } in dirty {
             if let Some(session) = unstored(&owner, &mailbox) {
                 batch.push(Entry::Save { client: client.to_string(), session, done: None });
             }
+        }
+    }
+
+    /// Stores all positions that are not stored yet.
+    fn last_positions(&mut self) -> Result<(), Died> {
+        loop {
+            let mut batch = Vec::new();
+            self.positions(&mut batch);
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.write(&mut batch)?;
         }
     }
 
@@ -225,8 +257,17 @@ impl Writer {
                     self.metrics.set_stored(self.store.retained(), self.store.sessions());
                     revisions = committed;
                 }
+                // There may be room for less.
+                Err(CommitError::NoSpace { .. }) if batch.len() > 1 => {
+                    let mut second = batch.split_off(batch.len() / 2);
+                    self.write(batch)?;
+                    return self.write(&mut second);
+                }
                 Err(error @ CommitError::NoSpace { .. }) => {
-                    tracing::error!(%error, "nothing can be stored");
+                    let reason = Refusal::NotStored.name();
+                    if let Some(suppressed) = self.log.admit(reason, Instant::now()) {
+                        tracing::error!(%error, suppressed, "something can't be stored");
+                    }
                     return self.pass_on_without_store(batch);
                 }
                 Err(error) => return Err(Died::Store(error)),
@@ -245,10 +286,18 @@ impl Writer {
                 | Entry::Settle { done } => {
                     let _ = done.send(());
                 }
+                Entry::Pulse { arrived } => self.beat(arrived)?,
                 Entry::Save { done: None, .. } | Entry::Stop => {}
             }
         }
         Ok(())
+    }
+
+    /// Sends a message without a topic through the relay, for nobody.
+    fn beat(&mut self, arrived: oneshot::Sender<()>) -> Result<(), Died> {
+        let message = Message { topic: Bytes::new(), payload: Bytes::new(), revision: None };
+        let passing = Passing { arrived: Some(arrived), ..Passing::now(Receipt::none()) };
+        Ok(self.relay.publish(&message, QoS::AtMostOnce, passing)?)
     }
 
     /// Passes on what need not be stored, and refuses the rest.
@@ -263,6 +312,7 @@ impl Writer {
                     self.relay.publish(&message, qos, Passing::now(receipt))?;
                 }
                 // Whoever waits for it is told by the end of the channel.
+                Entry::Pulse { arrived } => self.beat(arrived)?,
                 Entry::Save { .. } | Entry::Drop { .. } | Entry::Settle { .. } | Entry::Stop => {}
             }
         }
@@ -281,14 +331,20 @@ fn unstored(owner: &str, mailbox: &Mailbox) -> Option<Session> {
 fn is_change(entry: &Entry) -> bool {
     !matches!(
         entry,
-        Entry::Publish { keep: Keep::Nothing, .. } | Entry::Settle { .. } | Entry::Stop
+        Entry::Publish { keep: Keep::Nothing, .. }
+            | Entry::Settle { .. }
+            | Entry::Pulse { .. }
+            | Entry::Stop
     )
 }
 
 /// Gives what an entry changes in the store.
 fn change(entry: &Entry) -> Option<Change> {
     match entry {
-        Entry::Publish { keep: Keep::Nothing, .. } | Entry::Settle { .. } | Entry::Stop => None,
+        Entry::Publish { keep: Keep::Nothing, .. }
+        | Entry::Settle { .. }
+        | Entry::Pulse { .. }
+        | Entry::Stop => None,
         Entry::Publish { topic, payload, .. } if payload.is_empty() => {
             Some(Change::Clear { topic: topic.clone() })
         }

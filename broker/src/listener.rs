@@ -57,7 +57,8 @@ impl Transport {
         let rules = || Rules {
             path: listener.path.clone(),
             max_message: max_payload + MESSAGE_OVERHEAD,
-            pages: !listener.anonymous,
+            // A page would come with the certificate of whoever looks at it.
+            pages: !listener.anonymous && !listener.asks_for_certificates(),
         };
         let tls = match &listener.tls {
             Some(files) => Some(Arc::new(Tls::load(files.clone(), listener.kind)?)),

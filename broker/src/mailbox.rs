@@ -56,6 +56,8 @@ struct State {
     /// Messages as they came.
     queue: VecDeque<Queued>,
     queued_bytes: usize,
+    /// The revisions in the queue.
+    queued_revisions: VecDeque<Revision>,
     /// Retained messages that are still to be fetched.
     backlog: VecDeque<(Revision, Serial)>,
     in_flight: VecDeque<InFlight>,
@@ -120,6 +122,8 @@ pub enum Work {
     Blocked {
         /// How often it has, so far.
         acknowledgements: u64,
+        /// Since when the first message waits, if publishers wait with it.
+        since: Option<Instant>,
     },
 }
 
@@ -171,15 +175,16 @@ impl Mailbox {
         }
         let size = message.topic.len() + message.payload.len();
         let Patience { bytes, time } = self.patience;
-        // While it catches up with what is older, the queue has to wait.
-        let stale = state.backlog.is_empty()
-            && state.queue.front().is_some_and(|first| now.duration_since(first.since) > time);
-        if stale || state.queued_bytes + size > bytes {
+        // While it catches up with what is older, the queue has to wait, and nobody waits for that.
+        let long = state.backlog.is_empty()
+            && (state.queue.len() >= LONG || state.queued_bytes + size > bytes / 4);
+        let stale = |first: &Queued| now.duration_since(first.since) > time;
+        if state.queued_bytes + size > bytes || (long && state.queue.front().is_some_and(stale)) {
             drop(state);
             return self.close(Refusal::Slow);
         }
         state.queued_bytes += size;
-        let long = state.queue.len() >= LONG || state.queued_bytes > bytes / 4;
+        state.queued_revisions.extend(message.revision);
         let receipt = long.then(|| receipt.clone());
         state.queue.push_back(Queued { message: Arc::clone(message), qos, since: now, receipt });
         let waker = state.waker.take();
@@ -336,13 +341,16 @@ impl Mailbox {
         }
         if state.queue.is_empty() {
             state.queue = VecDeque::new();
+            state.queued_revisions = VecDeque::new();
         }
         if !out.is_empty() {
             return Poll::Ready(Ok(Work::Send(out, messages)));
         }
         if !state.queue.is_empty() || !state.backlog.is_empty() {
             let acknowledgements = state.acknowledgements;
-            return Poll::Ready(Ok(Work::Blocked { acknowledgements }));
+            let held = state.queue.back().is_some_and(|last| last.receipt.is_some());
+            let since = state.queue.front().filter(|_| held).map(|first| first.since);
+            return Poll::Ready(Ok(Work::Blocked { acknowledgements, since }));
         }
         state.waker = Some(context.waker().clone());
         Poll::Pending
@@ -402,7 +410,7 @@ impl Mailbox {
 impl State {
     /// Gives the first revision that waits in the queue.
     fn first_live(&self) -> Option<Revision> {
-        self.queue.iter().find_map(|queued| queued.message.revision)
+        self.queued_revisions.front().copied()
     }
 
     /// Tells whether the queue goes before the backlog: what is older goes first, so that nobody gets
@@ -431,6 +439,9 @@ impl State {
     fn send_live(&mut self, out: &mut Vec<u8>, queued: Queued) -> Option<Receipt> {
         let message = &queued.message;
         self.queued_bytes -= message.topic.len() + message.payload.len();
+        if message.revision.is_some() {
+            self.queued_revisions.pop_front();
+        }
         let packet = (queued.qos == QoS::AtLeastOnce)
             .then(|| self.put_in_flight(message.revision.map_or(Mark::Nothing, Mark::Live)));
         packet::publish(out, message, packet, false);

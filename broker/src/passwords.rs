@@ -211,6 +211,12 @@ impl Passwords {
         matches && is_known
     }
 
+    /// Tells whether a name has the same password here and there, or none.
+    pub fn is_same(&self, other: &Self, name: &LoginName) -> bool {
+        let hash = |all: &Self| all.position(name).map(|at| all.hashes[at].1.to_string());
+        hash(self) == hash(other)
+    }
+
     /// Gives the names that have a password, in their order.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &LoginName> {
         self.hashes.iter().map(|(name, _)| name)

@@ -49,6 +49,8 @@ refusals! {
     ClientId => "client-id",
     /// A user name, password or certificate that is missing or wrong.
     BadLogin => "bad-login",
+    /// The session's login was changed or taken away.
+    LoginChanged => "login-changed",
     /// A topic that is none of Herald's.
     Topic => "topic",
     /// A filter that is none of Herald's, or a shared subscription.

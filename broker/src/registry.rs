@@ -80,6 +80,13 @@ impl Registry {
         }
     }
 
+    /// Closes the clients of some owners.
+    pub fn close(&self, reason: Refusal, is_of: impl Fn(&str) -> bool) {
+        let clients = self.lock();
+        let chosen = clients.connected.values().filter(|connected| is_of(&connected.owner));
+        chosen.for_each(|connected| connected.mailbox.close(reason));
+    }
+
     /// Closes all, and lets nobody in from now on.
     pub fn close_all(&self, reason: Refusal) {
         let mut clients = self.lock();

@@ -211,10 +211,8 @@ pub fn decode(received: &mut BytesMut, limit: usize) -> Result<Option<Packet>, R
     let Some(&first) = received.first() else { return Ok(None) };
     // The codec passes over the flags of the fixed header (section 2.2.2).
     let expected = match first >> 4 {
-        1 | 4 | 10 | 12 | 14 | 8 => match first >> 4 {
-            8 | 10 => 0x02,
-            _ => 0x00,
-        },
+        1 | 4 | 12 | 14 => 0x00,
+        8 | 10 => 0x02,
         3 => first & 0x0f,
         // PUBREC, PUBREL and PUBCOMP belong to QoS 2, and the others are the server's.
         2 | 5 | 6 | 7 | 9 | 11 | 13 => return Err(Refusal::Unexpected),
@@ -301,7 +299,8 @@ fn translate(packet: protocol::Packet, publish_id: Option<u16>) -> Result<Packet
                 }
                 Ok(Publish {
                     topic: text(&will.topic)?,
-                    payload: will.message,
+                    // Not a part of the CONNECT, which has a password in it.
+                    payload: Bytes::copy_from_slice(&will.message),
                     packet: (will.qos == protocol::QoS::AtLeastOnce).then_some(1),
                     retain: will.retain,
                 })

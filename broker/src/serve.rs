@@ -4,12 +4,12 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use herald_broker::{
     auth::Authenticator,
-    broker::Settings,
+    broker::{Broker, Settings},
     config::Config,
     handshake,
     limits::Gate,
@@ -129,6 +129,8 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     // What is told that the broker is ready may send signals at once.
     let signals = Signals::listen().map_err(Failure::Start)?;
     announce(&addresses);
+    tasks.spawn(keep_watch(Arc::clone(server.broker())));
+    tasks.spawn(tls::watch(watched.clone(), CERTIFICATES, Arc::clone(&metrics)));
     let ended = attend(&mut server, signals, config, &watched, &metrics).await;
     notify(&[NotifyState::Stopping]);
     tasks.abort_all();
@@ -163,9 +165,6 @@ async fn attend(
     watched: &[Arc<Tls>],
     metrics: &Metrics,
 ) -> Result<(), Failure> {
-    let mut certificates = interval(CERTIFICATES);
-    let patience = sd_notify::watchdog_enabled().unwrap_or(Duration::from_secs(20));
-    let mut pulse = interval(patience / 4);
     loop {
         select! {
             died = server.died() => return Err(Ended::Died(died).into()),
@@ -185,15 +184,23 @@ async fn attend(
                     Err(error) => tracing::error!(%error, "the logins before are kept"),
                 }
             }
-            _ = certificates.tick() => watched.iter().for_each(|tls| tls.refresh(metrics)),
-            _ = pulse.tick() => {
-                // Not alive when what is handed in does not get to the disk and to the relay.
-                if server.is_alive(patience / 4).await {
-                    notify(&[NotifyState::Watchdog]);
-                } else {
-                    tracing::error!("the journal does not keep up");
-                }
-            }
+        }
+    }
+}
+
+/// Feeds systemd's watchdog while what is handed in gets to the disk, through the relay, and to the
+/// dispatcher.
+async fn keep_watch(broker: Arc<Broker>) {
+    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    let mut beat = interval(patience / 4);
+    loop {
+        beat.tick().await;
+        let began = Instant::now();
+        if broker.is_alive().await {
+            notify(&[NotifyState::Watchdog]);
+        }
+        if began.elapsed() > patience / 2 {
+            tracing::error!(took = ?began.elapsed(), "the broker does not keep up");
         }
     }
 }

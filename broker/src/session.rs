@@ -338,13 +338,14 @@ impl Session {
             let (bytes, messages) = match work {
                 Work::Send(bytes, messages) => (bytes, messages),
                 Work::Fetch(_) => continue,
-                Work::Blocked { acknowledgements } => {
+                Work::Blocked { acknowledgements, since: waits } => {
                     let since = match blocked {
                         Some((before, since)) if before == acknowledgements => since,
                         _ => Instant::now(),
                     };
                     blocked = Some((acknowledgements, since));
                     let unblocked = poll_fn(|context| self.mailbox.poll_unblocked(context));
+                    let since = waits.map_or(since, |waits| since.min(waits.into()));
                     if tokio::time::timeout_at(since + slow, unblocked).await.is_err() {
                         return End::Refused(Refusal::Slow);
                     }

@@ -236,7 +236,11 @@ async fn watch_over(message: Message, delivery: Delivery, owned: Owned) {
         Err(error @ Undelivered::Overflow) => {
             tracing::warn!(%topic, %error, "a message was dropped: the broker was away for long");
         }
-        Err(error @ (Undelivered::Refused { .. } | Undelivered::TooLarge { .. })) => {
+        // It stays the host's own, and is said again: a broker's disk may have been full.
+        Err(error @ Undelivered::Refused { .. }) => {
+            tracing::error!(%topic, %error, "a message was given up for now");
+        }
+        Err(error @ Undelivered::TooLarge { .. }) => {
             tracing::error!(%topic, %error, "a message was given up");
             // It would be refused as a birth too, and cost the next connections.
             let mut owned = owned.lock().unwrap_or_else(PoisonError::into_inner);

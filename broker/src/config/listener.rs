@@ -38,6 +38,11 @@ impl Listener {
         let (address, path) = (address.into(), PATH.to_owned());
         Self { address, kind: Kind::Tcp, anonymous, plaintext: false, path, tls: None }
     }
+
+    /// Tells whether clients may show certificates.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.client_certificate != ClientCertificate::None)
+    }
 }
 
 /// What carries MQTT.

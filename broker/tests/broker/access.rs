@@ -250,7 +250,7 @@ fn reload(broker: &Broker, words: &str) {
 }
 
 #[test]
-fn logins_are_read_again_on_sighup_and_a_broken_file_changes_nothing() {
+fn logins_are_read_again_on_sighup_also_for_the_connected_and_a_broken_file_changes_nothing() {
     let site = site(&everybody(), TCP);
     let broker = site.start_configured();
     let mut connected = signed("web-1").open(broker.address());
@@ -263,7 +263,9 @@ fn logins_are_read_again_on_sighup_and_a_broken_file_changes_nothing() {
     signed("web-3").open(broker.address()).ping();
     assert_eq!(code(&signed("web-1"), &broker), Some(4));
     assert_eq!(code(&signed("grafana"), &broker), Some(4));
-    connected.ping();
+    // Who is connected by a login that is gone is not any more.
+    connected.closed();
+    broker.wait_for_refusals("login-changed", 1);
 
     for broken in ["fleet = \"home\"\n[hosts]\nweb-1 = 7\n", "no TOML", &next.repeat(2)] {
         site.write("home.toml", broken);

@@ -10,7 +10,7 @@ use tracing::error;
 use crate::{ConnectionLost, Message, connection::End, outbox::MOST_REFUSALS};
 
 /// For how long a refused birth is left out.
-const LEFT_OUT: Duration = Duration::from_secs(60 * 60);
+const LEFT_OUT: Duration = Duration::from_secs(5 * 60);
 
 /// Which births were refused, and which are left out of greetings for that.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Refusals {
         }
         error!(
             %topic, size, connections,
-            "the broker refuses this birth message, which is left out for an hour: check that this \
+            "the broker refuses this birth message, which is left out for five minutes: check that this \
              client may publish there, and that the broker takes messages of this size"
         );
         self.left_out.insert(topic.clone(), now + LEFT_OUT);
