@@ -113,7 +113,8 @@ impl Broker {
         self.sessions += 1;
         if self.sessions % LOOK == 0 {
             self.runtime.block_on(async {
-                assert!(self.server.is_alive(LIMIT).await, "the journal hangs");
+                let alive = timeout(LIMIT, self.server.broker().is_alive()).await;
+                assert_eq!(alive, Ok(true), "the journal, the relay or the dispatcher hangs");
                 let died = timeout(Duration::ZERO, self.server.died()).await;
                 assert!(died.is_err(), "{died:?}");
             });
