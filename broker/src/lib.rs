@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod auth;
+mod backlog;
 pub mod broker;
 pub mod config;
 pub mod dispatch;

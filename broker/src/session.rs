@@ -22,6 +22,7 @@ use tokio::{
 
 use crate::{
     acl,
+    backlog::{self, Wanted},
     broker::Broker,
     journal::Keep,
     limits::Permit,
@@ -33,8 +34,7 @@ use crate::{
     receipt::Receipt,
     refusal::Refusal,
     registry::Place,
-    relay,
-    retained::{self, Matching},
+    relay, retained,
     stream::broken,
     subscription::Serial,
 };
@@ -45,16 +45,6 @@ const READ: usize = 8 * 1024;
 const WRITE: usize = 64 * 1024;
 /// Retained messages are looked up by wildcard aside, as there may be very many.
 const FEW: usize = 16;
-
-/// What of a subscription is retained and still to be sent.
-struct Wanted {
-    filter: Filter,
-    serial: Serial,
-    /// Newer than this,
-    than: Revision,
-    /// and not newer than this, which comes live.
-    up_to: Revision,
-}
 
 /// A session that is accepted.
 pub struct Session {
@@ -311,10 +301,11 @@ impl Session {
         let few = wanted.len() <= FEW
             && wanted.iter().all(|one| matches!(one.filter, Filter::Exactly(_)));
         let backlog = if few {
-            backlog(&self.broker.store, &wanted)
+            backlog::collect(&self.broker.store, &wanted)
         } else {
             let broker = Arc::clone(&self.broker);
-            let looking = tokio::task::spawn_blocking(move || backlog(&broker.store, &wanted));
+            let looking =
+                tokio::task::spawn_blocking(move || backlog::collect(&broker.store, &wanted));
             looking.await.map_err(|_| Refusal::NotStored)?
         };
         backlog.map_err(|error| self.broker.unreadable(&error))
@@ -417,26 +408,6 @@ impl Drop for Session {
             self.broker.publish_will(*will);
         }
     }
-}
-
-/// Collects what filters have to catch up with, oldest first.
-fn backlog(
-    store: &retained::Store,
-    wanted: &[Wanted],
-) -> Result<Vec<(Revision, Serial)>, retained::ReadError> {
-    let mut backlog = Vec::new();
-    for Wanted { filter, serial, than, up_to } in wanted {
-        let text = filter.to_string();
-        let matching = match text.find('+') {
-            None => Matching::Topic(&text),
-            Some(wildcard) => Matching::Prefix(&text[..wildcard]),
-        };
-        let newer = store.newer(matching, *than)?;
-        let newer = newer.into_iter().take_while(|revision| revision <= up_to);
-        backlog.extend(newer.map(|revision| (revision, *serial)));
-    }
-    backlog.sort_unstable();
-    Ok(backlog)
 }
 
 /// Reads once, without a buffer while there is nothing to read.
