@@ -66,6 +66,14 @@ codes! {
         ArmFailed = 44 => "arm-failed",
         /// There was no room left.
         DiskFull = 45 => "disk-full",
+        /// Somebody at the host holds it.
+        Held = 50 => "held",
+        /// No maintenance window is open.
+        OutsideWindow = 51 => "outside-window",
+        /// Whoever uses the host was asked.
+        AwaitingConsent = 52 => "awaiting-consent",
+        /// Whoever uses the host wants it later; at the deadline it goes ahead.
+        Postponed = 53 => "postponed",
         /// The switch program failed.
         ActivationFailed = 60 => "activation-failed",
         /// A limit was reached.
@@ -82,6 +90,12 @@ codes! {
         DeadMan = 66 => "dead-man",
         /// The order was started too often.
         TooManyStarts = 67 => "too-many-starts",
+        /// It takes a reboot to have its whole effect.
+        RebootNeeded = 68 => "reboot-needed",
+        /// Somebody at the host asked for it.
+        AskedLocally = 69 => "asked-locally",
+        /// The machine booted the old system instead of the new one.
+        FellBack = 70 => "fell-back",
         /// The roll back did not bring the old system back.
         RollbackFailed = 80 => "rollback-failed",
         /// Somebody activated another system meanwhile.

@@ -115,6 +115,9 @@ pub struct Report {
     pub systems: Systems,
     /// Units that are failed now.
     pub failed_units: Vec<UnitName>,
+    /// That somebody at the host holds it: nothing is activated until they let it go.
+    #[serde(default)]
+    pub hold: Option<Hold>,
 }
 
 wire_map!(Report, unknown keys Ignore:
@@ -135,6 +138,21 @@ wire_map!(Report, unknown keys Ignore:
     15 => progress optional,
     16 => systems required,
     17 => failed_units list,
+    18 => hold optional,
+);
+
+/// Why and since when a host is held.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Hold {
+    /// Why, in the words of whoever holds it.
+    pub reason: Prose,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+wire_map!(Hold, unknown keys Ignore:
+    1 => reason required,
+    2 => since required,
 );
 
 /// Which order a report is about.

@@ -29,6 +29,28 @@ codes! {
     }
 }
 
+codes! {
+    /// What a host does with an order to switch that needs a reboot to have its whole effect: the
+    /// kernel, its modules, the initrd, the kernel's parameters or the switch inhibitors differ.
+    pub enum IfRebootNeeded {
+        /// Make it the boot default instead, and say so.
+        Boot = 1 => "boot",
+        /// Reject it.
+        Refuse = 2 => "refuse",
+    }
+}
+
+codes! {
+    /// What sets an order apart from others.
+    pub enum Mark {
+        /// It does not wait for the host's maintenance windows.
+        Urgent = 1 => "urgent",
+        /// Nothing goes back once it was activated: what it did to data does not fit the old
+        /// system. Where it fails, the host stops and says so.
+        Irreversible = 2 => "irreversible",
+    }
+}
+
 /// One host's part of a release.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Target {
@@ -54,6 +76,19 @@ pub struct Target {
     pub tolerated_units: Vec<UnitName>,
     /// The incarnation of the host's state that the order is for, to recover a lost state.
     pub incarnation: Option<Incarnation>,
+    /// What to do where activating alone is not enough; if not there, it is activated all the same.
+    #[serde(default)]
+    pub if_reboot_needed: Option<IfRebootNeeded>,
+    /// What sets the order apart.
+    #[serde(default)]
+    pub marks: Vec<Mark>,
+}
+
+impl Target {
+    /// Tells whether the order is set apart by a mark.
+    pub fn is(&self, mark: Mark) -> bool {
+        self.marks.contains(&mark)
+    }
 }
 
 wire_map!(Target, unknown keys Refuse:
@@ -68,6 +103,8 @@ wire_map!(Target, unknown keys Refuse:
     9 => expect_current list,
     10 => tolerated_units list,
     11 => incarnation optional,
+    12 => if_reboot_needed optional,
+    13 => marks list,
 );
 
 /// How a host makes sure that it got the bytes that the operator meant.
@@ -129,12 +166,17 @@ pub struct Limits {
     pub activate: Duration,
     /// From the end of the activation to a healthy and reachable system.
     pub confirm: Duration,
+    /// From when the closure is there and the order may start until it has started: for windows,
+    /// people and the host's other profiles. Without it, until the order expires.
+    #[serde(default)]
+    pub wait: Option<Duration>,
 }
 
 wire_map!(Limits, unknown keys Refuse:
     1 => realise required,
     2 => activate required,
     3 => confirm required,
+    4 => wait optional,
 );
 
 impl Default for Limits {
@@ -143,6 +185,7 @@ impl Default for Limits {
             realise: Duration::from_secs(60 * 60),
             activate: Duration::from_secs(10 * 60),
             confirm: Duration::from_secs(2 * 60),
+            wait: None,
         }
     }
 }

@@ -4,7 +4,11 @@
 use std::fmt::Display;
 
 use herald_proto::{
-    plan::Plan, presence::Liveness, rejection::Code, report::PhaseName, target::Action,
+    plan::Plan,
+    presence::Liveness,
+    rejection::Code,
+    report::PhaseName,
+    target::{Action, IfRebootNeeded, Mark},
 };
 
 const SCHEMA: &str = include_str!("../herald.cddl");
@@ -25,6 +29,11 @@ fn lines<T: Display + Copy>(known: &[T], number: fn(T) -> u16) -> Vec<String> {
 fn the_schema_lists_every_code_with_its_number_and_no_others() {
     assert_eq!(listed("known-plan"), lines(Plan::KNOWN, Plan::code));
     assert_eq!(listed("known-action"), lines(Action::KNOWN, Action::code));
+    assert_eq!(
+        listed("known-if-reboot-needed"),
+        lines(IfRebootNeeded::KNOWN, IfRebootNeeded::code)
+    );
+    assert_eq!(listed("known-mark"), lines(Mark::KNOWN, Mark::code));
     assert_eq!(listed("known-liveness"), lines(Liveness::KNOWN, Liveness::code));
     assert_eq!(listed("known-phase"), lines(PhaseName::KNOWN, PhaseName::code));
     assert_eq!(listed("known-code"), lines(Code::KNOWN, Code::code));

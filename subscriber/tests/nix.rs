@@ -161,6 +161,8 @@ fn target(toplevel: &StorePath, integrity: Integrity) -> Target {
         expect_current: vec![],
         tolerated_units: vec![],
         incarnation: None,
+        if_reboot_needed: None,
+        marks: vec![],
     }
 }
 

@@ -160,19 +160,25 @@ SEALED_ORDER = fields(
     REFUSE,
 )
 STATED = fields([(1, "version", uint(16))], IGNORE)
-LIMITS = fields([(1, "realise", span), (2, "activate", span), (3, "confirm", span)], REFUSE)
+LIMITS = fields(
+    [(1, "realise", span), (2, "activate", span), (3, "confirm", span), (4, "wait", span, None)], REFUSE
+)
 HEALTH = fields([(1, "stable_for", span), (2, "checks", items(check), [])], REFUSE)
 ORDER_NAME = fields([(1, "release", release_id), (2, "target", SHA256), (3, "sequence", TIME)], IGNORE)
+HOLD = fields([(1, "reason", prose), (2, "since", TIME)], IGNORE)
 PROGRESS = fields([(1, "done", uint(64)), (2, "total", uint(64))], IGNORE)
 SYSTEM_NAMES = ("running", "booted", "boot_default", "profile", "previous")
 SYSTEMS = fields([(n, name, STORE_PATH, None) for n, name in enumerate(SYSTEM_NAMES, 1)], IGNORE)
+
+
+KINDS = ("plan", "action", "if-reboot-needed", "mark", "liveness", "phase", "code")
 
 
 class Messages:
     """The readers of whole messages, with the codes that a schema knows."""
 
     def __init__(self, codes):
-        names = {name: code(codes(f"known-{name}")) for name in ("plan", "action", "liveness", "phase", "code")}
+        names = {name: code(codes(f"known-{name}")) for name in KINDS}
         self.release = fields(
             [
                 (1, "version", uint(16)),
@@ -203,6 +209,8 @@ class Messages:
                 (9, "expect_current", items(STORE_PATH), []),
                 (10, "tolerated_units", items(UNIT), []),
                 (11, "incarnation", raw(16), None),
+                (12, "if_reboot_needed", names["if-reboot-needed"], None),
+                (13, "marks", items(names["mark"]), []),
             ],
             REFUSE,
         )
@@ -226,6 +234,7 @@ class Messages:
                 (15, "progress", PROGRESS, None),
                 (16, "systems", SYSTEMS),
                 (17, "failed_units", items(UNIT), []),
+                (18, "hold", HOLD, None),
             ],
             IGNORE,
         )

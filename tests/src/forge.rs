@@ -47,6 +47,8 @@ impl Forgery {
             expect_current: Vec::new(),
             tolerated_units: Vec::new(),
             incarnation: None,
+            if_reboot_needed: None,
+            marks: vec![],
         };
         let release = Release {
             version: WIRE_VERSION,

@@ -52,6 +52,8 @@ fn target(host: &str) -> Target {
         expect_current: vec![],
         tolerated_units: vec![],
         incarnation: None,
+        if_reboot_needed: None,
+        marks: vec![],
     }
 }
 
@@ -120,6 +122,7 @@ fn report() -> Report {
         progress: None,
         systems: Systems::default(),
         failed_units: vec![],
+        hold: None,
     }
 }
 

@@ -10,9 +10,9 @@ use herald_proto::{
     presence::Liveness,
     rejection::Code,
     release::Release,
-    report::{OrderName, PhaseName, Progress, Refusal, Report, Systems},
+    report::{Hold, OrderName, PhaseName, Progress, Refusal, Report, Systems},
     signing::{sign_as_host, sign_release},
-    target::{Action, Check, Health, Integrity, Limits, Target},
+    target::{Action, Check, Health, IfRebootNeeded, Integrity, Limits, Mark, Target},
 };
 
 use super::{
@@ -88,6 +88,7 @@ fn full_target() -> Target {
             realise: Duration::from_secs(600),
             activate: Duration::from_millis(90_500),
             confirm: Duration::from_secs(61),
+            wait: Some(Duration::from_secs(86_400)),
         },
         health: Health {
             stable_for: Duration::from_secs(30),
@@ -101,6 +102,8 @@ fn full_target() -> Target {
         expect_current: vec![toplevel("alpha-old"), toplevel("alpha-older")],
         tolerated_units: vec![parse("getty@tty1.service"), parse("backup.timer")],
         incarnation: Some(Incarnation::from_bytes([0xab; 16])),
+        if_reboot_needed: Some(IfRebootNeeded::Boot),
+        marks: vec![Mark::Urgent, Mark::Irreversible],
         ..target("alpha")
     }
 }
@@ -187,6 +190,7 @@ fn full_report() -> Report {
             previous: Some(toplevel("alpha-previous")),
         },
         failed_units: vec![parse("nginx.service"), parse("dev-sda1.device")],
+        hold: Some(Hold { reason: parse("the backup of größe runs"), since: NOW }),
         ..report()
     }
 }

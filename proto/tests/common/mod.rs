@@ -97,6 +97,8 @@ pub(crate) fn target(host: &str) -> Target {
         expect_current: vec![],
         tolerated_units: vec![],
         incarnation: None,
+        if_reboot_needed: None,
+        marks: vec![],
     }
 }
 
@@ -165,6 +167,7 @@ pub(crate) fn report() -> Report {
         progress: None,
         systems: Systems::default(),
         failed_units: vec![],
+        hold: None,
     }
 }
 

@@ -17,9 +17,9 @@ use herald_proto::{
     presence::{Liveness, Presence},
     rejection::Code,
     release::Release,
-    report::{OrderName, PhaseName, Progress, Refusal, Report, Systems},
+    report::{Hold, OrderName, PhaseName, Progress, Refusal, Report, Systems},
     store_path::StorePath,
-    target::{Action, Check, Closure, Health, Integrity, Limits, Target},
+    target::{Action, Check, Closure, Health, IfRebootNeeded, Integrity, Limits, Mark, Target},
     text::Prose,
     time::Timestamp,
 };
@@ -127,15 +127,14 @@ fn check() -> impl Strategy<Value = Check> {
 pub(crate) fn target() -> impl Strategy<Value = Target> {
     let whom = (name(), name(), name::<String>());
     let what = (store_path(), any::<u16>(), integrity());
-    let limits = (span(), span(), span()).prop_map(|(realise, activate, confirm)| Limits {
-        realise,
-        activate,
-        confirm,
-    });
+    let limits = (span(), span(), span(), option::of(span()))
+        .prop_map(|(realise, activate, confirm, wait)| Limits { realise, activate, confirm, wait });
     let health =
         (span(), vec(check(), 0..5)).prop_map(|(stable_for, checks)| Health { stable_for, checks });
     let rest = (vec(store_path(), 0..4), vec(unit(), 0..4), option::of(any::<[u8; 16]>()));
-    (whom, what, limits, health, rest).prop_map(|(whom, what, limits, health, rest)| Target {
+    let terms = (option::of(any::<u16>()), vec(any::<u16>(), 0..3));
+    let all = (whom, what, limits, health, rest, terms);
+    all.prop_map(|(whom, what, limits, health, rest, terms)| Target {
         host: whom.0,
         profile: whom.1,
         system: parse(&format!("{}-linux", whom.2)),
@@ -147,6 +146,8 @@ pub(crate) fn target() -> impl Strategy<Value = Target> {
         expect_current: rest.0,
         tolerated_units: rest.1,
         incarnation: rest.2.map(Incarnation::from_bytes),
+        if_reboot_needed: terms.0.map(IfRebootNeeded::from_code),
+        marks: terms.1.into_iter().map(Mark::from_code).collect(),
     })
 }
 
@@ -187,8 +188,10 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
     let phase = (any::<u16>(), option::of(any::<u16>()), option::of(prose()));
     let about = (option::of(order), option::of(refusal), option::of(progress));
     let numbers = (any::<u64>(), time());
-    (whom, ids, numbers, phase, about, systems(), vec(unit(), 0..5)).prop_map(
-        |(whom, ids, (number, time), phase, about, systems, failed_units)| Report {
+    let hold = (prose(), time()).prop_map(|(reason, since)| Hold { reason, since });
+    let units = (vec(unit(), 0..5), option::of(hold));
+    (whom, ids, numbers, phase, about, systems(), units).prop_map(
+        |(whom, ids, (number, time), phase, about, systems, (failed_units, hold))| Report {
             version: whom.0,
             host: whom.1,
             profile: whom.2,
@@ -206,6 +209,7 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
             progress: about.2,
             systems,
             failed_units,
+            hold,
         },
     )
 }

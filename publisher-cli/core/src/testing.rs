@@ -49,6 +49,8 @@ pub(crate) fn target(host: &str) -> Target {
         expect_current: vec![],
         tolerated_units: vec![],
         incarnation: None,
+        if_reboot_needed: None,
+        marks: vec![],
     }
 }
 

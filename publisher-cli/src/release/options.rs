@@ -115,12 +115,14 @@ impl Options {
             expect_current,
             tolerated_units: self.tolerate.clone(),
             incarnation: None,
+            if_reboot_needed: None,
+            marks: vec![],
         }
     }
 
     /// Gives how long to wait for hosts, from a time on.
     pub(crate) fn patience(&self, now: Timestamp) -> Duration {
-        let Limits { realise, activate, confirm } = self.limits();
+        let Limits { realise, activate, confirm, wait: _ } = self.limits();
         let wait = self.not_before.map_or(Duration::ZERO, |time| time.since(now));
         let parts = [realise, activate, confirm, wait];
         let sum = parts.iter().fold(MARGIN, |sum, part| sum.saturating_add(*part));
@@ -132,6 +134,7 @@ impl Options {
             realise: self.realise_within,
             activate: self.activate_within,
             confirm: self.confirm_within,
+            wait: None,
         }
     }
 

@@ -141,6 +141,8 @@ fn publish_ahead(broker: &Broker, key: &SecretKey, host: &str, hours: u64) -> Se
             expect_current: vec![],
             tolerated_units: vec![],
             incarnation: None,
+            if_reboot_needed: None,
+            marks: vec![],
         }],
     };
     let message = compose(&draft, &[key]).unwrap().orders.remove(0).message;

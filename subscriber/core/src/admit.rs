@@ -181,6 +181,11 @@ fn check_order(
         let detail = format!("the action {} is not known here", target.action);
         return Err(Cause::new(Code::Unsupported, &detail));
     }
+    if target.if_reboot_needed.is_some() || !target.marks.is_empty() || target.limits.wait.is_some()
+    {
+        let detail = "the order has terms that are not known here";
+        return Err(Cause::new(Code::Unsupported, detail));
+    }
     if !host.units && target.health.checks.iter().any(|check| matches!(check, Check::Unit(_))) {
         return Err(Cause::new(Code::Unsupported, "this host has no systemd to ask about units"));
     }

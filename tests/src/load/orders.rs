@@ -90,6 +90,8 @@ fn target(number: usize, random: &mut Random) -> Target {
         expect_current: Vec::new(),
         tolerated_units: Vec::new(),
         incarnation: None,
+        if_reboot_needed: None,
+        marks: vec![],
     }
 }
 

@@ -48,6 +48,7 @@ impl Host {
             progress: None,
             systems: Systems { running: Some(path("old").parse().unwrap()), ..Systems::default() },
             failed_units: vec![],
+            hold: None,
         };
         let seed = SecretKey::from_seed(name.parse().unwrap(), &[key; 32]).unwrap();
         Self { name: report.host.clone(), key: seed, report }

@@ -111,11 +111,18 @@ pub(crate) fn draft(number: u64) -> Draft {
         toplevel: new(number),
         action: Action::Switch,
         integrity: Integrity::Toplevel,
-        limits: Limits { realise: 60 * SECOND, activate: 20 * SECOND, confirm: 10 * SECOND },
+        limits: Limits {
+            realise: 60 * SECOND,
+            activate: 20 * SECOND,
+            confirm: 10 * SECOND,
+            wait: None,
+        },
         health: Health { stable_for: SECOND, checks: vec![] },
         expect_current: vec![],
         tolerated_units: vec![],
         incarnation: None,
+        if_reboot_needed: None,
+        marks: vec![],
     };
     let tree = TargetTree::new([codec::encode(&target)]);
     let release = Release {
