@@ -5,6 +5,8 @@ pub mod command;
 pub mod health;
 pub mod launcher;
 pub mod nix;
+pub mod people;
 pub mod record;
 pub mod state_store;
 pub mod systems;
+pub mod windows;

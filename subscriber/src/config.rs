@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use herald_client::{BadTls, BrokerUrl, PasswordInTheOpen, SessionKind};
@@ -14,7 +15,10 @@ use herald_proto::{
     trust::{BadTrust, Trust},
 };
 
-use crate::access::{LoginConfig, TlsConfig};
+use crate::{
+    access::{LoginConfig, TlsConfig},
+    adapters::windows::{BadCalendar, Calendar},
+};
 
 /// What the host is, where things are, and how activations are run.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -49,6 +53,10 @@ pub struct Config {
     /// What runs activations, so that they outlive the subscriber.
     #[serde(default)]
     pub runner: Runner,
+    /// When the host may be changed; at any time without it.
+    pub window: Option<Calendar>,
+    /// Whether whoever uses the host is asked before anything is activated.
+    pub consent: Option<Consent>,
     /// The profiles that releases may name.
     #[serde(default = "default_profiles")]
     pub profiles: BTreeMap<ProfileName, Profile>,
@@ -63,6 +71,15 @@ pub enum Runner {
     Systemd,
     /// Processes in sessions of their own, for machines without systemd.
     Direct,
+}
+
+/// How whoever uses the host is asked.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Consent {
+    /// After which time it goes on without an answer, such as `8h`.
+    #[serde(deserialize_with = "span")]
+    pub deadline: Duration,
 }
 
 /// Where a profile is, and which links say what runs.
@@ -158,6 +175,14 @@ pub enum BadConfig {
         /// What is wrong.
         source: Box<BadTls>,
     },
+    /// The maintenance windows can't be used.
+    #[error("{}: cannot use [window]", path.display())]
+    Window {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<BadCalendar>,
+    },
     /// There is nothing to follow orders for.
     #[error("{}: there must be at least one [profiles.<name>]", path.display())]
     NoProfiles {
@@ -190,6 +215,16 @@ impl Config {
             });
         }
         Ok((config, trust))
+    }
+
+    /// Checks what only systemd can tell: the maintenance windows.
+    ///
+    /// # Errors
+    /// When they can't be used.
+    pub async fn check_windows(&self, path: &Path) -> Result<(), BadConfig> {
+        let Some(calendar) = &self.window else { return Ok(()) };
+        let bad = |source| BadConfig::Window { path: path.to_owned(), source: Box::new(source) };
+        calendar.check().await.map_err(bad)
     }
 
     fn check(&self, path: &Path) -> Result<(), BadConfig> {
@@ -231,6 +266,12 @@ impl Default for Profile {
 pub(crate) fn read(path: &Path) -> Result<String, BadConfig> {
     fs::read_to_string(path)
         .map_err(|source| BadConfig::Unreadable { path: path.to_owned(), source })
+}
+
+/// Reads a span of time, such as `90min`.
+pub(crate) fn span<'de, D: serde::Deserializer<'de>>(text: D) -> Result<Duration, D::Error> {
+    let text: String = serde::Deserialize::deserialize(text)?;
+    humantime::parse_duration(&text).map_err(serde::de::Error::custom)
 }
 
 fn own_system() -> System {
@@ -308,6 +349,8 @@ mod tests {
             ),
             (format!("{MINIMAL}\ntls.certificate = \"/c\""), home.clone(), "both or neither"),
             (format!("{MINIMAL}\ntls.ca = \"ca.pem\""), home.clone(), "tls.ca"),
+            (format!("{MINIMAL}\nconsent.deadline = \"soon\""), home.clone(), "consent"),
+            (format!("{MINIMAL}\nwindow.opens = [\"Sat\"]"), home.clone(), "lasts"),
             (format!("{MINIMAL}\nsession = \"durable\""), home, "durable"),
             (MINIMAL.into(), trust("work"), "fleet work"),
             (MINIMAL.into(), trust("home").replace("= 1", "= 2"), "threshold"),

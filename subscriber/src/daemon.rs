@@ -7,13 +7,14 @@ use herald_core::Capabilities;
 use herald_proto::{host::ProfileName, order::Addressee, trust::Trust};
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::mpsc,
     task::LocalSet,
 };
 
 use crate::{
     adapters::{
-        activation::Activator, health::Checks, nix::Nix, record::Records, state_store::StateFile,
-        systems::Systems,
+        activation::Activator, health::Checks, nix::Nix, people, record::Records,
+        state_store::StateFile, systems::Systems,
     },
     clock::Clock,
     config::{Config, Profile, Runner},
@@ -23,6 +24,8 @@ use crate::{
     ports::Ports,
 };
 
+/// How many requests of people at the host wait for their turn.
+const REQUESTS: usize = 8;
 /// How long a stop waits for the last messages to be delivered.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -60,6 +63,8 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     let speaker = Speaker::new(&config, key, boot, trust.digest());
     let (link, inbox) = Link::start(&config, access, speaker, sessions, u64::from_le_bytes(seed));
     let (trust, permits) = (Rc::new(trust), Rc::new(Permits::default()));
+    // Who knocks here is let in by the profile's driver.
+    let mut doors = Vec::new();
     for (name, profile, folder, memory, state) in states {
         let orders = link.orders(&name);
         let records = Records::new(&folder);
@@ -71,13 +76,17 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
             machine: Box::new(systems(&profile, config.runner, &link)),
             closures: Box::new(nix),
             activation: Box::new(Activator::new(&name, &profile, config.runner, records)),
+            windows: Box::new(config.window.clone()),
+            people: Box::new(people::Sessions { runner: config.runner }),
             health: Box::new(Checks { runner: config.runner }),
             voice: Box::new(link.voice(&name)),
         };
         let (reader, host) = (reader(&config, &name), capabilities(&config));
         let driver =
             Driver::new(ports, Rc::clone(&trust), reader, host, Rc::clone(&permits), state);
-        tokio::task::spawn_local(driver.run(orders));
+        let (door, requests) = mpsc::channel(REQUESTS);
+        doors.push(door);
+        tokio::task::spawn_local(driver.run(orders, requests));
     }
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -103,5 +112,10 @@ fn reader(config: &Config, profile: &ProfileName) -> Addressee {
 }
 
 fn capabilities(config: &Config) -> Capabilities {
-    Capabilities { store_dir: config.store_dir.clone(), units: config.runner == Runner::Systemd }
+    Capabilities {
+        store_dir: config.store_dir.clone(),
+        units: config.runner == Runner::Systemd,
+        windows: config.window.is_some(),
+        consent: config.consent.as_ref().map(|consent| consent.deadline),
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use herald_core::{Capabilities, Effect, Event, ReportBody, Standing, State, Step, Wake, step};
+use herald_core::{
+    Capabilities, Effect, Event, Illegal, ReportBody, Standing, State, Step, Wake, step,
+};
 use herald_proto::{
     id::MessageDigest, order::Addressee, rejection::Code, report::Refusal, signing::verify_order,
     text::Prose, trust::Trust,
@@ -13,7 +15,11 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{adapters::state_store, ports::Ports};
+use crate::{
+    adapters::state_store,
+    ports::Ports,
+    request::{Asked, Refused, Request, Status, wanted_back},
+};
 
 /// How long to wait before a state that could not be stored is stored again.
 const STORE_RETRY: Duration = Duration::from_secs(5);
@@ -35,6 +41,7 @@ pub struct Driver {
     current: Task,
     check: Task,
     permit: Option<OwnedSemaphorePermit>,
+    /// Waits for the permit, a window, or somebody's consent.
     queue: Task,
 }
 
@@ -91,8 +98,12 @@ impl Driver {
         }
     }
 
-    /// Follows orders for as long as they can arrive.
-    pub async fn run(mut self, mut messages: watch::Receiver<Vec<u8>>) {
+    /// Follows orders for as long as they can arrive, and does what people at the host ask for.
+    pub async fn run(
+        mut self,
+        mut messages: watch::Receiver<Vec<u8>>,
+        mut requests: mpsc::Receiver<Asked>,
+    ) {
         if self.state.phase.attempt().is_some() {
             // What was under way when the subscriber stopped had the permit.
             self.permit = Arc::clone(&self.permits.0).try_acquire_owned().ok();
@@ -102,10 +113,14 @@ impl Driver {
         }
         let found = self.ports.activation.found(self.state.phase.attempt_number()).await;
         let seen = self.ports.machine.seen().await;
-        self.handle(Event::Started { seen, found }).await;
+        let _ = self.handle(Event::Started { seen, found }).await;
         loop {
             let event = tokio::select! {
                 Some(event) = self.inbox.recv() => event,
+                Some(asked) = requests.recv() => {
+                    self.answer(asked).await;
+                    continue;
+                }
                 changed = messages.changed() => {
                     if changed.is_err() {
                         return;
@@ -119,7 +134,7 @@ impl Driver {
                     Event::Tick { seen: self.ports.machine.seen().await }
                 }
             };
-            self.handle(event).await;
+            let _ = self.handle(event).await;
         }
     }
 
@@ -145,7 +160,11 @@ impl Driver {
     /// Turns the latest message on the order's topic into an event.
     async fn read(&self, messages: &mut watch::Receiver<Vec<u8>>) -> Event {
         let message = messages.borrow_and_update().clone();
-        match verify_order(&message, &self.trust, &self.reader) {
+        self.judge(&message).await
+    }
+
+    async fn judge(&self, message: &[u8]) -> Event {
+        match verify_order(message, &self.trust, &self.reader) {
             Ok(order) => {
                 let seen = self.ports.machine.seen().await;
                 Event::OrderArrived { order: Box::new(order), seen }
@@ -153,7 +172,7 @@ impl Driver {
             Err(rejection) => {
                 tracing::warn!(profile = %self.reader.profile, %rejection, "refused a message");
                 Event::MessageRefused(Refusal {
-                    message: MessageDigest::of(&message),
+                    message: MessageDigest::of(message),
                     code: rejection.code(),
                     detail: Prose::lossy(&rejection.to_string()),
                 })
@@ -161,7 +180,44 @@ impl Driver {
         }
     }
 
-    async fn handle(&mut self, event: Event) {
+    /// Does what somebody at the host wants, and tells where the host is then.
+    async fn answer(&mut self, Asked { request, answer }: Asked) {
+        tracing::info!(profile = %self.reader.profile, ?request, "somebody at the host asks");
+        let outcome = match self.meet(request).await {
+            Ok(()) => Ok(Status::of(&self.state, &self.ports.machine.seen().await)),
+            Err(refused) => Err(refused),
+        };
+        // Whoever asked may be gone; what they asked for is done all the same.
+        let _ = answer.send(outcome);
+    }
+
+    async fn meet(&mut self, request: Request) -> Result<(), Refused> {
+        let event = match request {
+            Request::Status => return Ok(()),
+            Request::Hold { reason } => Event::Held { reason },
+            Request::Resume => Event::Resumed,
+            Request::Consent { agrees } => {
+                let attempt = self.state.phase.attempt_number().unwrap_or_default();
+                Event::Answered { attempt, agrees }
+            }
+            Request::RollBack => {
+                wanted_back(&self.state, &self.reader, self.ports.machine.seen().await)?
+            }
+            Request::Apply { order } => {
+                let event = self.judge(&order).await;
+                self.handle(event).await?;
+                let digest = MessageDigest::of(&order);
+                let refusal = self.state.refusal.clone();
+                return match refusal.filter(|refusal| refusal.message == digest) {
+                    Some(refusal) => Err(Refused::Order(refusal)),
+                    None => Ok(()),
+                };
+            }
+        };
+        Ok(self.handle(event).await?)
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<(), Illegal> {
         let name = event.name();
         let permitted = matches!(event, Event::Permitted { .. });
         let now = (self.ports.clock)();
@@ -171,6 +227,7 @@ impl Driver {
                 for effect in next.effects {
                     self.run_effect(effect).await;
                 }
+                Ok(())
             }
             Err(illegal) => {
                 tracing::debug!(phase = %illegal.phase, event = name, "ignored a late event");
@@ -178,6 +235,7 @@ impl Driver {
                     self.queue.stop();
                     self.permit = None;
                 }
+                Err(illegal)
             }
         }
     }
@@ -258,7 +316,17 @@ impl Driver {
                 self.current.stop();
                 self.check.stop();
             }
+            Effect::LookAtWindows { attempt, at } => self.queue.replace(async move {
+                let window = ports.windows.look(at).await;
+                send(Event::WindowSeen { attempt, window });
+            }),
+            Effect::AskConsent { attempt, target, until } => self.queue.replace(async move {
+                if let Some(agrees) = ports.people.ask(&target, until).await {
+                    send(Event::Answered { attempt, agrees });
+                }
+            }),
             Effect::RequestPermit { attempt } => {
+                self.queue.stop();
                 if self.permit.is_none() {
                     match Arc::clone(&self.permits.0).try_acquire_owned() {
                         Ok(permit) => self.permit = Some(permit),

@@ -15,5 +15,6 @@ pub mod durable;
 pub mod identity;
 pub mod link;
 pub mod ports;
+pub mod request;
 pub mod roll_back;
 pub mod runner;

@@ -90,6 +90,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::CheckConfig(ConfigFile { config: path }) => {
             let (config, trust) = Config::load(&path)?;
+            config.check_windows(&path).await?;
             let (keys, threshold) = (trust.release().keys().count(), trust.release().threshold());
             println!(
                 "{}: host {} of fleet {}; releases need {threshold} of {keys} keys",

@@ -4,9 +4,11 @@ use std::{future::Future, pin::Pin};
 
 use herald_core::{
     ActivationEnd, Attempt, Failure, Found, Monotonic, Now, Realised, ReportBody, Seen, State,
+    Window,
 };
 use herald_proto::{
     id::ClosureDigest, report::Progress, store_path::StorePath, target::Target, text::Prose,
+    time::Timestamp,
 };
 
 /// Something that takes time, on the driver's own thread.
@@ -24,6 +26,10 @@ pub struct Ports {
     pub closures: Box<dyn Closures>,
     /// Activates, commits and rolls back.
     pub activation: Box<dyn Activation>,
+    /// Knows when the host may be changed.
+    pub windows: Box<dyn Windows>,
+    /// Asks whoever uses the host.
+    pub people: Box<dyn People>,
     /// Checks health.
     pub health: Box<dyn Health>,
     /// Speaks to the fleet.
@@ -101,6 +107,18 @@ pub trait Activation {
 
     /// Removes what an ended attempt left.
     fn clean_up(&self, attempt: u64) -> Pending<'_, ()>;
+}
+
+/// Knows when the host may be changed.
+pub trait Windows {
+    /// Tells whether a maintenance window is open at a time.
+    fn look(&self, at: Timestamp) -> Pending<'_, Result<Window, Failure>>;
+}
+
+/// Asks whoever uses the host.
+pub trait People {
+    /// Asks for consent, and gives the answer; none where no answer will come this way.
+    fn ask<'a>(&'a self, target: &'a Target, until: Timestamp) -> Pending<'a, Option<bool>>;
 }
 
 /// Checks health.

@@ -7,9 +7,10 @@ use herald_proto::{rejection::Code, text::Prose};
 use crate::{
     attempt::{Attempt, HealthProof, LinkProof, Procedure, Runs},
     effect::Effect,
+    ending::{Cause, Ending},
     event::{ActivationEnd, Failure, Seen},
     now::Monotonic,
-    state::{Cause, Ending, Phase},
+    state::Phase,
     step::Turn,
     verdict,
 };
@@ -187,6 +188,7 @@ impl Turn<'_> {
         let Phase::RollingBack { attempt, cause, .. } = self.state.phase.clone() else {
             return None;
         };
+        self.state.put_in_quarantine(attempt.order.target().toplevel.clone());
         let ending = match verdict::undone(&attempt, seen) {
             Ok(()) => Ending::RolledBack(match outcome {
                 Ok(()) => cause,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use herald_proto::{
+    codec,
     id::Sequence,
     id::{ReleaseId, TargetHash},
     order::Order,
@@ -12,18 +13,21 @@ use herald_proto::{
     report::OrderName,
     signing::Verified,
     store_path::StorePath,
-    target::{Action, Check, Integrity, Target},
+    target::{Action, Check, Integrity, Mark, Target},
     time::Timestamp,
 };
 
 use crate::{
+    ending::Cause,
     event::Capabilities,
-    state::{Cause, Standing, State},
+    state::{Standing, State},
 };
 
 /// How far ahead of the host's clock a release may be signed. One that is further ahead would
 /// make the host deaf to every release until then.
 pub const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+/// For how long an order of somebody at the host may wait for its turn.
+const BY_HAND: Duration = Duration::from_secs(60 * 60);
 
 /// An order that this host took. It comes from a verified order by [`admit()`], or from the
 /// host's own durable state: it is not verified again under a trust that came later.
@@ -35,9 +39,43 @@ pub struct Accepted {
     expires_at: Timestamp,
     hash: TargetHash,
     target: Target,
+    #[serde(default)]
+    origin: Origin,
+}
+
+/// Who wants an order done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Origin {
+    /// Whoever signed the release.
+    #[default]
+    Release,
+    /// Somebody at the host: it waits for nobody's consent, window or hold.
+    Host,
 }
 
 impl Accepted {
+    /// Makes an order of somebody at the host. Its names are its own, but its sequence is that of
+    /// the order that was taken last, as it takes none.
+    pub(crate) fn by_hand(target: Target, state: &State, time: Timestamp) -> Self {
+        let mut random = [0; 10];
+        random.iter_mut().zip(state.incarnation.as_bytes()).for_each(|(to, from)| *to = *from);
+        Self {
+            release: ReleaseId::new(time, &random),
+            sequence: state.taken.map_or(Sequence::new(0), |taken| taken.sequence),
+            not_before: time,
+            expires_at: time.plus(BY_HAND),
+            hash: TargetHash::of(&codec::encode(&target)),
+            target,
+            origin: Origin::Host,
+        }
+    }
+
+    /// Tells whether somebody at the host wants it.
+    pub(crate) fn is_by_hand(&self) -> bool {
+        self.origin == Origin::Host
+    }
+
     /// Gives the names by which reports call the order.
     pub fn name(&self) -> OrderName {
         OrderName { release: self.release, target: self.hash, sequence: self.sequence }
@@ -102,6 +140,7 @@ pub fn admit(
         expires_at: order.release.expires_at,
         hash: order.hash,
         target: order.target.clone(),
+        origin: Origin::Release,
     };
     if let Some(taken) = &state.taken {
         if accepted.sequence < taken.sequence {
@@ -181,8 +220,8 @@ fn check_order(
         let detail = format!("the action {} is not known here", target.action);
         return Err(Cause::new(Code::Unsupported, &detail));
     }
-    if target.if_reboot_needed.is_some() || !target.marks.is_empty() || target.limits.wait.is_some()
-    {
+    let unknown = target.marks.iter().find(|mark| **mark != Mark::Urgent);
+    if target.if_reboot_needed.is_some() || unknown.is_some() {
         let detail = "the order has terms that are not known here";
         return Err(Cause::new(Code::Unsupported, detail));
     }

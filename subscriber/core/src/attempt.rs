@@ -63,6 +63,14 @@ pub enum Procedure {
     DryActivate,
 }
 
+/// Tells whether an action changes what runs or boots, other than those that only get ready.
+pub(crate) fn changes_host(action: Action) -> bool {
+    match action {
+        Action::Switch | Action::Boot | Action::Reboot | Action::Test => true,
+        Action::DryActivate | Action::Stage | Action::None | Action::Unknown(_) => false,
+    }
+}
+
 impl Procedure {
     /// Gives the procedure for an action; none for those that end once the closure is there.
     pub fn of(action: Action) -> Option<Self> {

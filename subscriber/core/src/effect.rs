@@ -8,6 +8,7 @@ use herald_proto::{
     store_path::StorePath,
     target::Target,
     text::Prose,
+    time::Timestamp,
 };
 
 use crate::{attempt::Attempt, now::Monotonic};
@@ -35,12 +36,28 @@ pub enum Effect {
         /// Which attempt.
         attempt: u64,
     },
+    /// Look whether a maintenance window is open. Answered by `window-seen`.
+    LookAtWindows {
+        /// Which attempt.
+        attempt: u64,
+        /// At which time.
+        at: Timestamp,
+    },
+    /// Ask whoever uses the host. Answered by `answered`, or not at all.
+    AskConsent {
+        /// Which attempt.
+        attempt: u64,
+        /// What would be done.
+        target: Box<Target>,
+        /// When it is done without an answer.
+        until: Timestamp,
+    },
     /// Queue for the host's one activation permit. Answered by `permitted`.
     RequestPermit {
         /// Which attempt.
         attempt: u64,
     },
-    /// Give the permit back, or leave the queue.
+    /// Give the permit back, or leave the queue; and nobody looks or asks any more.
     ReleasePermit,
     /// Check that both systems can be activated, write the armed record, start the dead-man.
     /// Answered by `arm-ended`.

@@ -1,5 +1,7 @@
 //! What the driver tells the core.
 
+use std::time::Duration;
+
 use herald_proto::{
     host::UnitName,
     id::ClosureDigest,
@@ -7,10 +9,11 @@ use herald_proto::{
     report::{Progress, Refusal},
     signing::Verified,
     store_path::StorePath,
+    target::Target,
     text::Prose,
 };
 
-use crate::{now::Monotonic, state::Cause};
+use crate::{ending::Cause, now::Monotonic, wait::Window};
 
 /// Something that happened. What concerns an attempt names it, so that a late event of an
 /// abandoned one can be told.
@@ -52,6 +55,34 @@ pub enum Event {
         attempt: u64,
         /// How.
         outcome: Result<Realised, Failure>,
+    },
+    /// Somebody looked at the maintenance windows.
+    WindowSeen {
+        /// Which attempt.
+        attempt: u64,
+        /// Whether one is open; or why that can't be told.
+        window: Result<Window, Failure>,
+    },
+    /// Whoever uses the host answered, or somebody did for them.
+    Answered {
+        /// Which attempt.
+        attempt: u64,
+        /// Whether it may go on now; otherwise they want it later.
+        agrees: bool,
+    },
+    /// Somebody at the host wants nothing activated until further notice.
+    Held {
+        /// Why.
+        reason: Prose,
+    },
+    /// Somebody at the host lets it go on.
+    Resumed,
+    /// Somebody at the host wants the system of before back.
+    WantedBack {
+        /// An order for it, as one would be signed; needed where no attempt is under way.
+        target: Option<Box<Target>>,
+        /// The machine at that time.
+        seen: Seen,
     },
     /// It is this profile's turn to activate.
     Permitted {
@@ -129,6 +160,11 @@ impl Event {
             Self::Measured { .. } => "measured",
             Self::RealiseProgress { .. } => "realise-progress",
             Self::RealiseEnded { .. } => "realise-ended",
+            Self::WindowSeen { .. } => "window-seen",
+            Self::Answered { .. } => "answered",
+            Self::Held { .. } => "held",
+            Self::Resumed => "resumed",
+            Self::WantedBack { .. } => "wanted-back",
             Self::Permitted { .. } => "permitted",
             Self::ArmEnded { .. } => "arm-ended",
             Self::ActivationEnded { .. } => "activation-ended",
@@ -239,4 +275,9 @@ pub struct Capabilities {
     pub store_dir: String,
     /// Whether there is a systemd that can be asked about units.
     pub units: bool,
+    /// Whether it has maintenance windows.
+    pub windows: bool,
+    /// Whether whoever uses it is asked before anything is activated, and for how long their
+    /// answer is awaited.
+    pub consent: Option<Duration>,
 }

@@ -11,6 +11,7 @@ mod activate;
 mod admit;
 mod attempt;
 mod effect;
+mod ending;
 mod event;
 mod now;
 mod prepare;
@@ -18,14 +19,18 @@ mod start;
 mod state;
 mod step;
 mod verdict;
+mod wait;
+mod waiting;
 
 pub use activate::WAY_BACK_LIMIT;
 pub use admit::{Accepted, Admission, MAX_AHEAD, admit};
 pub use attempt::{Attempt, Baseline, HealthProof, LinkProof, Procedure};
 pub use effect::{Effect, ReportBody};
+pub use ending::{Cause, Ending};
 pub use event::{
     ActivationEnd, Capabilities, Claim, Event, Failure, Found, Realised, RunnerTrace, Seen,
 };
 pub use now::{Monotonic, Now};
-pub use state::{Cause, Confirmed, Ending, Phase, Standing, State, Taken, Wait, Wake};
+pub use state::{Confirmed, Phase, Standing, State, Taken, Wake};
 pub use step::{Illegal, Step, step};
+pub use wait::{Consent, Wait, Waited, Window};

@@ -1,4 +1,4 @@
-//! From an order that arrives to the moment before anything is activated.
+//! From an order that arrives to the moment when its closure is there.
 
 use std::time::Duration;
 
@@ -13,16 +13,15 @@ use herald_proto::{
 
 use crate::{
     admit::{Accepted, Admission, admit},
-    attempt::{Attempt, Baseline, Procedure},
+    attempt::changes_host,
     effect::Effect,
+    ending::{Cause, Ending},
     event::{Failure, Realised, Seen},
-    state::{Cause, Ending, Phase, Standing, Taken, Wait},
+    state::{Phase, Standing, Taken},
     step::Turn,
-    verdict,
+    wait::{Wait, Waited},
 };
 
-/// How long preparing the way back may take.
-pub(crate) const ARM_LIMIT: Duration = Duration::from_secs(15);
 /// How often realising is tried again, and after which time first.
 const RETRIES: u32 = 3;
 const RETRY_DELAY: Duration = Duration::from_secs(2);
@@ -41,12 +40,16 @@ impl Turn<'_> {
                     let Cause { code, detail } = cause;
                     self.refuse(Refusal { message: order.message, code, detail });
                 } else {
-                    self.supersede();
+                    self.supersede(PhaseName::Superseded);
                     self.end(name, Ending::Rejected(cause));
                 }
             }
             Admission::Take(accepted) => {
                 self.consume(accepted.name(), order.release.issued_at);
+                let target = accepted.target();
+                if changes_host(target.action) {
+                    self.state.quarantine.retain(|path| *path != target.toplevel);
+                }
                 match self.attempt_mut() {
                     Some(attempt) => attempt.next = Some(accepted),
                     None => self.supersede_with(*accepted, seen),
@@ -77,14 +80,16 @@ impl Turn<'_> {
 
     /// Takes up a newer order instead of one for which nothing was activated.
     pub(crate) fn supersede_with(&mut self, order: Accepted, seen: &Seen) {
-        self.supersede();
+        // Whoever orders that nothing be done wants the older order cancelled, and nothing else.
+        let cancels = order.target().action == Action::None;
+        self.supersede(if cancels { PhaseName::Cancelled } else { PhaseName::Superseded });
         self.begin(order, seen);
     }
 
     /// Gives way to a newer order before anything is activated.
-    pub(crate) fn supersede(&mut self) {
+    fn supersede(&mut self, ending: PhaseName) {
         if let Some(attempt) = self.state.phase.attempt_number() {
-            self.report_as(PhaseName::Superseded, None);
+            self.report_as(ending, None);
             self.effects.push(Effect::Abandon { attempt });
             self.effects.push(Effect::ReleasePermit);
         }
@@ -100,10 +105,20 @@ impl Turn<'_> {
             self.end(order.name(), Ending::Succeeded);
             return;
         }
+        let toplevel = &order.target().toplevel;
+        if changes_host(order.target().action) && self.state.quarantine.contains(toplevel) {
+            let detail = format!(
+                "{toplevel} rolled back here after this order was signed; a new release may name it"
+            );
+            let cause = Cause::new(Code::Quarantined, &detail);
+            self.end(order.name(), Ending::Rejected(cause));
+            return;
+        }
         self.state.attempts += 1;
         let deadline = self.now.monotonic.plus(order.target().limits.realise);
         let attempt = self.state.attempts;
-        self.state.phase = Phase::Realising { attempt, order, retries: 0, starts: 0, deadline };
+        let (retries, starts, waited) = (0, 0, Waited::default());
+        self.state.phase = Phase::Realising { attempt, order, retries, starts, deadline, waited };
         self.report_as(PhaseName::Accepted, None);
         self.report();
         self.realise(Duration::ZERO);
@@ -111,11 +126,17 @@ impl Turn<'_> {
 
     /// Tells whether an order that nothing was activated for is still to be followed.
     pub(crate) fn still_wanted(&self, order: &Accepted, seen: &Seen) -> Result<(), Ending> {
+        self.in_time(order)?;
+        order.expects(seen.running.as_ref()).map_err(Ending::Rejected)
+    }
+
+    /// Tells whether there is time left to start with an order.
+    pub(crate) fn in_time(&self, order: &Accepted) -> Result<(), Ending> {
         if order.is_expired(self.state.time(self.now)) {
             let detail = format!("it expired at {} before it could start", order.expires_at());
             return Err(Ending::Expired(Cause::new(Code::Expired, &detail)));
         }
-        order.expects(seen.running.as_ref()).map_err(Ending::Rejected)
+        Ok(())
     }
 
     pub(crate) fn realise(&mut self, delay: Duration) {
@@ -127,7 +148,7 @@ impl Turn<'_> {
     }
 
     pub(crate) fn realise_ended(&mut self, outcome: Result<Realised, Failure>) -> Option<()> {
-        let Phase::Realising { attempt, order, retries, starts, deadline } =
+        let Phase::Realising { attempt, order, retries, starts, deadline, mut waited } =
             self.state.phase.clone()
         else {
             return None;
@@ -136,13 +157,15 @@ impl Turn<'_> {
             Ok(Realised { closure }) => {
                 self.report_as(PhaseName::Staged, None);
                 self.state.staged = Some(order.target().toplevel.clone());
+                waited.since.get_or_insert(self.state.time(self.now));
                 let wait = Wait::NotBefore;
-                self.state.phase = Phase::Waiting { attempt, order, closure, wait, starts };
+                self.state.phase = Phase::Waiting { attempt, order, closure, wait, waited, starts };
                 self.proceed()?;
             }
             Err(failure) if failure.retry && retries < RETRIES => {
                 let retries = retries + 1;
-                self.state.phase = Phase::Realising { attempt, order, retries, starts, deadline };
+                self.state.phase =
+                    Phase::Realising { attempt, order, retries, starts, deadline, waited };
                 let detail = format!("try {retries} of {RETRIES} failed: {}", failure.cause.detail);
                 self.report_because(PhaseName::Realising, &Cause::new(failure.cause.code, &detail));
                 self.realise(RETRY_DELAY * 4u32.pow(retries - 1));
@@ -154,69 +177,6 @@ impl Turn<'_> {
                 };
                 self.abandon(ending);
             }
-        }
-        Some(())
-    }
-
-    /// Goes on with a staged order as far as time and permit allow.
-    pub(crate) fn proceed(&mut self) -> Option<()> {
-        let time = self.state.time(self.now);
-        let Phase::Waiting { attempt, order, wait, .. } = &mut self.state.phase else {
-            return None;
-        };
-        if order.target().action == Action::Stage {
-            let name = order.name();
-            self.end(name, Ending::Succeeded);
-        } else if order.not_before() > time {
-            *wait = Wait::NotBefore;
-            self.report();
-        } else {
-            *wait = Wait::Permit;
-            let attempt = *attempt;
-            self.effects.push(Effect::RequestPermit { attempt });
-        }
-        Some(())
-    }
-
-    pub(crate) fn permitted(&mut self, seen: &Seen) -> Option<()> {
-        let Phase::Waiting { attempt, order, closure, wait: Wait::Permit, starts } =
-            self.state.phase.clone()
-        else {
-            return None;
-        };
-        if let Err(ending) = self.still_wanted(&order, seen) {
-            self.abandon(ending);
-            return Some(());
-        }
-        let Some(previous) = seen.running.clone() else {
-            let detail = "nothing that is a store path runs, so there is no way back";
-            self.abandon(Ending::Failed(Cause::new(Code::NoWayBack, detail)));
-            return Some(());
-        };
-        let Some(procedure) = Procedure::of(order.target().action) else {
-            let detail = format!("the action {} is not known here", order.target().action);
-            self.abandon(Ending::Failed(Cause::new(Code::Unsupported, &detail)));
-            return Some(());
-        };
-        let baseline = Baseline {
-            previous,
-            profile: seen.profile.clone(),
-            boot_default: seen.boot_default.clone(),
-            failed_units: seen.failed_units.clone(),
-            connected: seen.connected,
-            boot: self.now.boot,
-        };
-        let attempt = Attempt { number: attempt, order, closure, procedure, baseline, next: None };
-        match procedure {
-            Procedure::Switch | Procedure::Test => {
-                let dead_man_at = self.now.monotonic.plus(verdict::dead_man_after(&attempt));
-                self.effects.push(Effect::Arm { attempt: Box::new(attempt.clone()), dead_man_at });
-                let deadline = self.now.monotonic.plus(ARM_LIMIT);
-                self.state.phase = Phase::Armed { attempt, deadline, starts };
-                self.report();
-            }
-            Procedure::Boot => self.commit(attempt, starts),
-            Procedure::DryActivate => self.activate(attempt),
         }
         Some(())
     }

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use herald_proto::{id::ClosureDigest, rejection::Code, store_path::StorePath};
+use herald_proto::{id::ClosureDigest, rejection::Code, store_path::StorePath, target::Target};
 
 use crate::{
     admit::Accepted,
     attempt::{Attempt, Procedure, Runs},
     effect::Effect,
+    ending::{Cause, Ending},
     event::{Claim, Failure, Found, RunnerTrace, Seen},
     now::Monotonic,
-    state::{Cause, Ending, Phase, Wait},
+    state::Phase,
     step::Turn,
+    wait::{Consent, Wait, Waited},
 };
 
 /// How often one phase of an order may see the subscriber start before it is given up.
@@ -39,7 +41,7 @@ impl Turn<'_> {
                 let (attempt, keep) = (self.state.attempts, self.state.kept());
                 self.effects.push(Effect::CleanUp { attempt, keep });
             }
-            Phase::Realising { attempt, order, retries, starts, deadline } => {
+            Phase::Realising { attempt, order, retries, starts, deadline, waited } => {
                 if starts >= MAX_STARTS {
                     self.abandon(Ending::TimedOut(too_many_starts()));
                     return;
@@ -47,11 +49,12 @@ impl Turn<'_> {
                 let fresh = self.now.monotonic.plus(order.target().limits.realise);
                 let deadline = if same_boot { deadline } else { fresh };
                 let starts = starts + 1;
-                self.state.phase = Phase::Realising { attempt, order, retries, starts, deadline };
+                self.state.phase =
+                    Phase::Realising { attempt, order, retries, starts, deadline, waited };
                 self.realise(Duration::ZERO);
             }
-            Phase::Waiting { attempt, order, closure, starts, .. } => {
-                self.wait_again(attempt, order, closure, starts);
+            Phase::Waiting { attempt, order, closure, starts, waited, .. } => {
+                self.wait_again(attempt, order, closure, starts, waited);
             }
             Phase::Armed { attempt, .. } if found.claim == Claim::Rollback => {
                 let cause = interrupted("armed", found.claim, same_boot);
@@ -81,15 +84,23 @@ impl Turn<'_> {
 
     /// Waits on with a staged order. A power cut can empty files that were registered, so after
     /// another boot the closure is looked at again.
-    fn wait_again(&mut self, attempt: u64, order: Accepted, closure: ClosureDigest, starts: u32) {
+    fn wait_again(
+        &mut self,
+        attempt: u64,
+        order: Accepted,
+        closure: ClosureDigest,
+        starts: u32,
+        waited: Waited,
+    ) {
         if self.state.boot == self.now.boot {
             let wait = Wait::NotBefore;
-            self.state.phase = Phase::Waiting { attempt, order, closure, wait, starts };
+            self.state.phase = Phase::Waiting { attempt, order, closure, wait, waited, starts };
             self.proceed();
         } else {
             let (retries, limit) = (0, order.target().limits.realise);
             let deadline = self.now.monotonic.plus(limit);
-            self.state.phase = Phase::Realising { attempt, order, retries, starts, deadline };
+            self.state.phase =
+                Phase::Realising { attempt, order, retries, starts, deadline, waited };
             self.realise(Duration::ZERO);
         }
     }
@@ -104,7 +115,15 @@ impl Turn<'_> {
         let Attempt { number, order, closure, next, .. } = attempt;
         match next {
             Some(next) => self.supersede_with(*next, seen),
-            None => self.wait_again(number, order, closure, starts + 1),
+            // Consent and window are for a start that was made: they are not asked for again.
+            None => {
+                let waited = Waited {
+                    since: Some(self.state.time(self.now)),
+                    consent: Consent::Given,
+                    closes: None,
+                };
+                self.wait_again(number, order, closure, starts + 1, waited);
+            }
         }
     }
 
@@ -161,6 +180,29 @@ impl Turn<'_> {
         self.give_up(attempt, cause, seen);
         if let Phase::RollingBack { starts: counted, .. } = &mut self.state.phase {
             *counted = starts + 1;
+        }
+    }
+
+    /// Somebody at the host wants the system of before back: ends an attempt that has not proved
+    /// itself yet, or begins one of its own.
+    pub(crate) fn wanted_back(&mut self, target: Option<Box<Target>>, seen: &Seen) -> Option<()> {
+        match (self.state.phase.clone(), target) {
+            (Phase::Activating { attempt, .. } | Phase::Confirming { attempt, .. }, _)
+                if attempt.procedure.activates() =>
+            {
+                let cause = Cause::new(Code::AskedLocally, "somebody at the host asked for it");
+                self.give_up(attempt, cause, seen);
+                Some(())
+            }
+            (Phase::Idle | Phase::Ended { .. }, Some(target)) => {
+                if let Some(running) = seen.running.clone().filter(|run| *run != target.toplevel) {
+                    self.state.put_in_quarantine(running);
+                }
+                let order = Accepted::by_hand(*target, &self.state, self.state.time(self.now));
+                self.begin(order, seen);
+                Some(())
+            }
+            _ => None,
         }
     }
 

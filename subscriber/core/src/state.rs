@@ -2,21 +2,23 @@
 
 use herald_proto::{
     id::{BootId, ClosureDigest, Incarnation, Sequence, TargetHash},
-    rejection::Code,
-    report::{OrderName, PhaseName, Refusal},
+    report::{Hold, OrderName, PhaseName, Refusal},
     store_path::StorePath,
-    text::Prose,
     time::Timestamp,
 };
 
 use crate::{
     admit::Accepted,
     attempt::{Attempt, HealthProof, LinkProof},
+    ending::{Cause, Ending},
     now::{Monotonic, Now},
+    wait::{Wait, Waited},
 };
 
 /// How many confirmed systems are remembered, and kept from the garbage collector.
 const HISTORY: usize = 4;
+/// How many systems that rolled back are remembered.
+const QUARANTINE: usize = 16;
 
 /// The state of one profile.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -41,6 +43,13 @@ pub struct State {
     pub staged: Option<StorePath>,
     /// The last message that was refused.
     pub refusal: Option<Refusal>,
+    /// Systems that rolled back here, the latest last. None is put to use again before an order
+    /// that came after that names it.
+    #[serde(default)]
+    pub quarantine: Vec<StorePath>,
+    /// That somebody at the host holds it.
+    #[serde(default)]
+    pub hold: Option<Hold>,
     /// Where the host is with its order.
     pub phase: Phase,
 }
@@ -92,6 +101,9 @@ pub enum Phase {
         starts: u32,
         /// When it is given up.
         deadline: Monotonic,
+        /// What came of waiting before, where the closure is only looked at again.
+        #[serde(default)]
+        waited: Waited,
     },
     /// Has the closure, and waits.
     Waiting {
@@ -103,6 +115,9 @@ pub enum Phase {
         closure: ClosureDigest,
         /// What for.
         wait: Wait,
+        /// What came of waiting so far.
+        #[serde(default)]
+        waited: Waited,
         /// How often the subscriber started meanwhile.
         starts: u32,
     },
@@ -164,47 +179,6 @@ pub enum Phase {
     },
 }
 
-/// What a staged order waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Wait {
-    /// The time before which the operator wants nothing activated.
-    NotBefore,
-    /// The host's one activation permit: another profile has it.
-    Permit,
-}
-
-/// How an order ended. No edge leads out of an ending but a newer order.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ending {
-    /// What was asked for is done.
-    Succeeded,
-    /// It can't be done here.
-    Rejected(Cause),
-    /// It could not be done, and nothing was activated.
-    Failed(Cause),
-    /// A limit was reached, and nothing was activated.
-    TimedOut(Cause),
-    /// Its time ran out, and nothing was activated.
-    Expired(Cause),
-    /// The previous system runs again.
-    RolledBack(Cause),
-    /// Somebody activated another system meanwhile.
-    Overridden(Cause),
-    /// The roll back did not bring the previous system back.
-    Degraded(Cause),
-}
-
-/// Why something ended as it did.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Cause {
-    /// For programs.
-    pub code: Code,
-    /// For people.
-    pub detail: Prose,
-}
-
 /// When the state wants to be woken by [`crate::Event::Tick`], if nothing else happens before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wake {
@@ -236,6 +210,8 @@ impl State {
             history: Vec::new(),
             staged: None,
             refusal: None,
+            quarantine: Vec::new(),
+            hold: None,
             phase: Phase::Idle,
         }
     }
@@ -250,10 +226,11 @@ impl State {
         self.history.iter().find(|known| known.toplevel == *toplevel)?.closure
     }
 
-    /// Gives the latest system that ran here and was confirmed, beside the one that runs.
+    /// Gives the latest system that ran here and was confirmed, beside the one that runs. One that
+    /// rolled back later is no way back.
     pub fn previous(&self, running: Option<&StorePath>) -> Option<&StorePath> {
         let mut known = self.history.iter().rev().map(|known| &known.toplevel);
-        known.find(|toplevel| Some(*toplevel) != running)
+        known.find(|toplevel| Some(*toplevel) != running && !self.quarantine.contains(toplevel))
     }
 
     /// Gives the systems to keep from the garbage collector.
@@ -264,15 +241,23 @@ impl State {
         confirmed.chain(staged).cloned().collect()
     }
 
+    /// Gives why the phase is what it is, where its name does not say.
+    pub fn cause(&self) -> Option<Cause> {
+        match &self.phase {
+            Phase::Waiting { wait, waited, .. } => wait.cause(waited, self.hold.as_ref()),
+            Phase::RollingBack { cause, .. } => Some(cause.clone()),
+            Phase::Ended { ending, .. } => ending.cause().cloned(),
+            _ => None,
+        }
+    }
+
     /// Gives when to wake up.
     pub fn wake(&self) -> Option<Wake> {
         match &self.phase {
             Phase::Idle | Phase::Ended { .. } => None,
-            Phase::Waiting { order, wait: Wait::NotBefore, .. } => {
-                Some(Wake::Wall(order.not_before().min(order.expires_at())))
-            }
-            Phase::Waiting { order, wait: Wait::Permit, .. } => {
-                Some(Wake::Wall(order.expires_at()))
+            Phase::Waiting { order, wait, waited, .. } => {
+                let end = waited.end(order);
+                Some(Wake::Wall(wait.due(order).map_or(end, |due| due.min(end))))
             }
             Phase::Realising { deadline, .. }
             | Phase::Armed { deadline, .. }
@@ -281,6 +266,14 @@ impl State {
             | Phase::Committing { deadline, .. }
             | Phase::RollingBack { deadline, .. } => Some(Wake::Monotonic(*deadline)),
         }
+    }
+
+    /// Puts a system that rolled back into quarantine, and forgets the oldest there.
+    pub(crate) fn put_in_quarantine(&mut self, toplevel: StorePath) {
+        self.quarantine.retain(|known| *known != toplevel);
+        self.quarantine.push(toplevel);
+        let surplus = self.quarantine.len().saturating_sub(QUARANTINE);
+        self.quarantine.drain(..surplus);
     }
 
     /// Remembers a system as the latest confirmed one, and forgets the oldest.
@@ -337,52 +330,6 @@ impl Phase {
             Self::Realising { attempt, .. } | Self::Waiting { attempt, .. } => Some(*attempt),
             other => other.attempt().map(|attempt| attempt.number),
         }
-    }
-
-    /// Gives why the phase is what it is, where its name does not say.
-    pub(crate) fn cause(&self) -> Option<&Cause> {
-        match self {
-            Self::RollingBack { cause, .. } => Some(cause),
-            Self::Ended { ending, .. } => ending.cause(),
-            _ => None,
-        }
-    }
-}
-
-impl Ending {
-    /// Gives the terminal phase's name in reports.
-    pub fn name(&self) -> PhaseName {
-        match self {
-            Self::Succeeded => PhaseName::Succeeded,
-            Self::Rejected(_) => PhaseName::Rejected,
-            Self::Failed(_) => PhaseName::Failed,
-            Self::TimedOut(_) => PhaseName::TimedOut,
-            Self::Expired(_) => PhaseName::Expired,
-            Self::RolledBack(_) => PhaseName::RolledBack,
-            Self::Overridden(_) => PhaseName::Overridden,
-            Self::Degraded(_) => PhaseName::Degraded,
-        }
-    }
-
-    /// Gives why, where the name does not say.
-    pub fn cause(&self) -> Option<&Cause> {
-        match self {
-            Self::Succeeded => None,
-            Self::Rejected(cause)
-            | Self::Failed(cause)
-            | Self::TimedOut(cause)
-            | Self::Expired(cause)
-            | Self::RolledBack(cause)
-            | Self::Overridden(cause)
-            | Self::Degraded(cause) => Some(cause),
-        }
-    }
-}
-
-impl Cause {
-    /// Makes a cause; the detail is made printable.
-    pub fn new(code: Code, detail: &str) -> Self {
-        Self { code, detail: Prose::lossy(detail) }
     }
 }
 

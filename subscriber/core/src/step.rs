@@ -9,9 +9,10 @@ use herald_proto::{
 use crate::{
     attempt::Attempt,
     effect::{Effect, ReportBody},
+    ending::{Cause, Ending},
     event::{ActivationEnd, Capabilities, Event, Failure, Seen},
     now::Now,
-    state::{Cause, Ending, Phase, State, Wait},
+    state::{Phase, State},
     verdict,
 };
 
@@ -74,6 +75,17 @@ impl Turn<'_> {
                 self.concerns(attempt, PhaseName::Realising)?;
                 self.realise_ended(outcome)?;
             }
+            Event::WindowSeen { attempt, window } => {
+                self.concerns(attempt, PhaseName::Waiting)?;
+                self.window_seen(window)?;
+            }
+            Event::Answered { attempt, agrees } => {
+                self.concerns(attempt, PhaseName::Waiting)?;
+                self.answered(agrees)?;
+            }
+            Event::Held { reason } => self.held(reason),
+            Event::Resumed => self.resumed()?,
+            Event::WantedBack { target, seen } => self.wanted_back(target, &seen)?,
             Event::Permitted { attempt, seen } => {
                 self.concerns(attempt, PhaseName::Waiting)?;
                 self.permitted(&seen)?;
@@ -119,14 +131,7 @@ impl Turn<'_> {
                 let detail = format!("not there within {:?}", order.target().limits.realise);
                 self.abandon(Ending::TimedOut(Cause::new(Code::LimitReached, &detail)));
             }
-            Phase::Waiting { order, wait, .. } => {
-                if let Err(ending @ Ending::Expired(_)) = self.still_wanted(&order, seen) {
-                    self.abandon(ending);
-                } else if wait == Wait::NotBefore && order.not_before() <= self.state.time(self.now)
-                {
-                    return self.proceed();
-                }
-            }
+            Phase::Waiting { .. } => return self.wait_on(),
             Phase::Armed { attempt, deadline, .. } if late(deadline) => {
                 self.effects.push(Effect::Disarm { attempt: attempt.number });
                 let cause = Cause::new(Code::LimitReached, "the way back was not prepared in time");
@@ -198,7 +203,7 @@ impl Turn<'_> {
     }
 
     pub(crate) fn report_as(&mut self, phase: PhaseName, progress: Option<Progress>) {
-        let cause = self.state.phase.cause().filter(|_| phase == self.state.phase.name()).cloned();
+        let cause = self.state.cause().filter(|_| phase == self.state.phase.name());
         self.push_report(phase, progress, cause);
     }
 

@@ -7,10 +7,10 @@ use herald_proto::{rejection::Code, store_path::StorePath, text::Prose};
 use crate::{
     activate::RUNNER_GRACE,
     attempt::{Attempt, Baseline, HealthProof, LinkProof, Procedure},
+    ending::Cause,
     event::{ActivationEnd, Capabilities, Seen},
     now::Monotonic,
-    prepare::ARM_LIMIT,
-    state::Cause,
+    waiting::ARM_LIMIT,
 };
 
 /// How much longer than all that the subscriber may take the dead-man waits: it comes second.

@@ -4,7 +4,7 @@ mod kit;
 
 use std::{sync::LazyLock, time::Duration};
 
-use herald_core::{Claim, Event, Found, Monotonic, RunnerTrace, Seen, Standing, Step};
+use herald_core::{Claim, Event, Found, Monotonic, RunnerTrace, Seen, Standing, Step, Window};
 use herald_proto::{
     id::Incarnation, order::Order, rejection::Code, signing::Verified, store_path::StorePath,
     target::Action, text::Prose, time::Timestamp,
@@ -66,6 +66,8 @@ const WILD: Budget = Budget {
     dead_man: u8::MAX,
     retries: u8::MAX,
     sick: u8::MAX,
+    hands: u8::MAX,
+    closed: u8::MAX,
     repeats: true,
     next_order: 0,
 };
@@ -73,7 +75,8 @@ const WILD: Budget = Budget {
 /// Tells whether a choice is what happens on a good day.
 fn is_smooth(choice: &Choice) -> bool {
     match choice {
-        Choice::Measured | Choice::Permitted | Choice::Linked => true,
+        Choice::Measured | Choice::Permitted | Choice::Linked | Choice::Resumed => true,
+        Choice::Window { open: good } | Choice::Answered { agrees: good } => *good,
         Choice::Realised(outcome) => outcome.is_ok(),
         Choice::Creep(part) => *part != Part::Nothing,
         Choice::Armed(good)
@@ -120,11 +123,14 @@ proptest! {
         lost in proptest::bool::weighted(0.2),
         units in any::<bool>(),
         connected in any::<bool>(),
+        windows in any::<bool>(),
+        consent in prop::option::of(Just(HOUR)),
         walk in prop::collection::vec((any::<u8>(), any::<u16>()), 1..60),
     ) {
         let mut sim = Sim::new(&ORDERS, WILD);
         sim.monitor.thorough = true;
-        sim.host.can.units = units;
+        (sim.host.can.units, sim.host.can.windows) = (units, windows);
+        sim.host.can.consent = consent;
         sim.host.seen.connected = connected;
         if lost {
             sim.host.state.standing = Standing::Lost;
@@ -205,6 +211,19 @@ fn any_event() -> impl Strategy<Value = (u64, u8, Event)> {
         2 => (attempt(), end(), seen())
             .prop_map(|(attempt, end, seen)| Event::ActivationEnded { attempt, end, seen }),
         1 => attempt().prop_map(|attempt| Event::LinkProved { attempt }),
+        1 => (attempt(), any::<bool>())
+            .prop_map(|(attempt, agrees)| Event::Answered { attempt, agrees }),
+        1 => (attempt(), any::<bool>(), 0..100_000u64).prop_map(|(attempt, open, later)| {
+            let time = Timestamp::from_millis(kit::EPOCH.as_millis() + later);
+            let window = if open { Window::Open { closes: time } } else { Window::Closed { opens: time } };
+            Event::WindowSeen { attempt, window: Ok(window) }
+        }),
+        1 => Just(Event::Held { reason: Prose::lossy("a backup") }),
+        2 => Just(Event::Resumed),
+        1 => (any::<bool>(), seen()).prop_map(|(named, seen)| Event::WantedBack {
+            target: named.then(|| Box::new(draft(3).target)),
+            seen,
+        }),
         2 => (attempt(), any::<u64>(), any::<bool>(), seen()).prop_map(
             |(attempt, began, good, seen)| Event::HealthChecked {
                 attempt,

@@ -2,12 +2,12 @@
 
 mod kit;
 
-use herald_core::{ActivationEnd, Event, Failure, Seen};
+use herald_core::{ActivationEnd, Event, Failure, Seen, Window};
 use herald_proto::{
     rejection::Code, report::Progress, store_path::StorePath, target::Action, text::Prose,
 };
 use kit::{
-    Draft, VALIDITY, attempt_of, closure, draft, effect_name, failure,
+    Draft, HOUR, VALIDITY, attempt_of, closure, draft, effect_name, failure,
     machine::{Host, exited},
     new, old, other, realised, refusal,
     stop::Stop,
@@ -18,27 +18,27 @@ use kit::{
 const TABLE: &str = "
 idle ended
     : order : realising : report:accepted report realise
-realising waiting-for-time waiting-for-permit
+realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent
     : order : realising : report:superseded abandon release-permit report:accepted report realise
 armed activating confirming almost-proved committing rolling-back
     : order order-none order-surprising : = : -
 idle
     : order-again order-older order-conflicting : realising : report:accepted report realise
-realising waiting-for-time waiting-for-permit armed activating confirming almost-proved committing rolling-back ended
+realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed activating confirming almost-proved committing rolling-back ended
     : order-again order-older order-conflicting : = : report
 idle ended
     : order-unfit order-surprising : rejected : report
-realising waiting-for-time waiting-for-permit
+realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent
     : order-unfit order-surprising : rejected : report:superseded abandon release-permit report
 armed activating confirming almost-proved committing rolling-back
     : order-unfit : = : report
 idle ended
     : order-none : succeeded : report
-realising waiting-for-time waiting-for-permit
-    : order-none : succeeded : report:superseded abandon release-permit report
-idle realising waiting-for-time waiting-for-permit armed activating confirming almost-proved committing rolling-back ended
+realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent
+    : order-none : succeeded : report:cancelled abandon release-permit report
+idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed activating confirming almost-proved committing rolling-back ended
     : refused : = : report
-idle realising waiting-for-time waiting-for-permit armed activating confirming almost-proved committing rolling-back ended
+idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed activating confirming almost-proved committing rolling-back ended
     : measured : = : -
 
 realising : progress : = : report
@@ -46,6 +46,18 @@ realising : realised : waiting : report:staged request-permit
 realising : realise-failed-for-now : = : report realise
 realising : realise-failed : failed : abandon release-permit report
 realising : realise-overran : timed-out : abandon release-permit report
+
+idle realising armed activating confirming almost-proved committing rolling-back ended : hold : = : report
+waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent
+    : hold : = : release-permit report
+held : resume : = : request-permit report
+waiting-for-window : window-open : = : request-permit
+waiting-for-window : window-closed window-unknown : = : report
+waiting-for-time waiting-for-permit held waiting-for-window : agreed : = : -
+waiting-for-consent : agreed : = : request-permit
+waiting-for-consent : postponed : = : report
+idle ended : wanted-back : realising : report:accepted report realise
+activating confirming almost-proved : wanted-back wanted-back-at-once : rolling-back : roll-back report
 
 waiting-for-permit : permitted : armed : arm report
 waiting-for-permit : permitted-too-late : expired : abandon release-permit report
@@ -83,11 +95,12 @@ rolling-back
 rolling-back
     : undone-over-other : overridden-locally : disarm release-permit report clean-up measure
 
-realising waiting-for-time waiting-for-permit armed activating confirming almost-proved committing rolling-back
+realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed activating confirming almost-proved committing rolling-back
     : tick : = : -
 realising : tick-late tick-late-over-other : timed-out : abandon release-permit report
 waiting-for-time : tick-late tick-late-over-other : = : request-permit
-waiting-for-permit : tick-late tick-late-over-other : expired : abandon release-permit report
+waiting-for-consent : tick-late tick-late-over-other : = : request-permit
+waiting-for-permit held waiting-for-window : tick-late tick-late-over-other : expired : abandon release-permit report
 armed : tick-late tick-late-over-other : timed-out : disarm release-permit report clean-up
 activating : tick-late tick-late-over-other : rolling-back : roll-back report
 confirming almost-proved committing : tick-late : rolling-back : roll-back report
@@ -123,6 +136,22 @@ const EVENTS: &[(&str, Happening)] = &[
     ("realise-failed-for-now", |host| realise_ended(host, Err(failure(Code::RealiseFailed, true)))),
     ("realise-failed", |host| realise_ended(host, Err(failure(Code::ClosureMismatch, false)))),
     ("realise-overran", |host| realise_ended(host, Err(failure(Code::LimitReached, false)))),
+    ("hold", |_| Event::Held { reason: Prose::lossy("a backup runs") }),
+    ("resume", |_| Event::Resumed),
+    ("window-open", |host| {
+        window_seen(host, Ok(Window::Open { closes: host.now.wall.plus(HOUR) }))
+    }),
+    ("window-closed", |host| {
+        window_seen(host, Ok(Window::Closed { opens: host.now.wall.plus(HOUR) }))
+    }),
+    ("window-unknown", |host| window_seen(host, Err(failure(Code::OutsideWindow, true)))),
+    ("agreed", |host| Event::Answered { attempt: host.attempt(), agrees: true }),
+    ("postponed", |host| Event::Answered { attempt: host.attempt(), agrees: false }),
+    ("wanted-back", |host| Event::WantedBack {
+        target: Some(Box::new(draft(7).target)),
+        seen: host.seen.clone(),
+    }),
+    ("wanted-back-at-once", |host| Event::WantedBack { target: None, seen: host.seen.clone() }),
     ("permitted", |host| permitted(host, Some(old()))),
     ("permitted-too-late", |host| {
         host.pass(VALIDITY);
@@ -299,6 +328,10 @@ fn realise_ended(host: &Host, outcome: Result<(), Failure>) -> Event {
     Event::RealiseEnded { attempt: host.attempt(), outcome }
 }
 
+fn window_seen(host: &Host, window: Result<Window, Failure>) -> Event {
+    Event::WindowSeen { attempt: host.attempt(), window }
+}
+
 fn over(host: &Host, running: Option<StorePath>) -> Seen {
     Seen { running, ..host.seen.clone() }
 }
@@ -350,7 +383,11 @@ fn every_stop_is_where_its_name_says() {
         let host = stop.reach();
         let phase = host.phase().to_string();
         let name = match stop {
-            Stop::WaitingForTime | Stop::WaitingForPermit => "waiting",
+            Stop::WaitingForTime
+            | Stop::WaitingForPermit
+            | Stop::Held
+            | Stop::WaitingForWindow
+            | Stop::WaitingForConsent => "waiting",
             Stop::AlmostProved => "confirming",
             Stop::Ended(_) => {
                 assert!(host.phase().is_terminal(), "{stop:?}: {phase}");

@@ -13,6 +13,10 @@ pub(crate) struct Budget {
     pub(crate) dead_man: u8,
     pub(crate) retries: u8,
     pub(crate) sick: u8,
+    /// How often somebody at the host may hold it, let it go, or want the old system back.
+    pub(crate) hands: u8,
+    /// How often a maintenance window may be found closed.
+    pub(crate) closed: u8,
     /// Whether an order may come again.
     pub(crate) repeats: bool,
     /// The lowest order that has not come yet.
@@ -27,6 +31,15 @@ pub(crate) enum Choice {
     Measured,
     Progress,
     Realised(Result<(), bool>),
+    Window {
+        open: bool,
+    },
+    Answered {
+        agrees: bool,
+    },
+    Held,
+    Resumed,
+    WantedBack,
     Permitted,
     Armed(bool),
     /// The record is there, but nobody hears of it.

@@ -61,6 +61,8 @@ pub(crate) const QUIET: Budget = Budget {
     dead_man: 0,
     retries: 0,
     sick: 0,
+    hands: 0,
+    closed: 0,
     repeats: false,
     next_order: 0,
 };
@@ -97,7 +99,25 @@ pub(crate) fn small_worlds() -> Explored {
         (vec![hasty(1).to(Action::None), hasty(2).to(Action::Reboot)], QUIET),
         (vec![hasty(1).to(Action::Reboot), hasty(2).to(Action::None)], QUIET),
     ];
+    let patient = |draft: Draft| draft.with(|_, target| target.limits.wait = Some(HOUR / 2));
+    let at_hand = Budget { hands: 2, closed: 1, ..starts };
+    let attended = [
+        (vec![patient(switch()), hasty(2).to(Action::None)], at_hand),
+        (
+            vec![
+                hasty(1),
+                hasty(1).with(|release, _| release.sequence = draft(2).release.sequence),
+            ],
+            Budget { hands: 1, ..QUIET },
+        ),
+    ];
     let mut explored = Explored::default();
+    for (drafts, budget) in attended {
+        let orders: Vec<_> = drafts.into_iter().map(Draft::verified).collect();
+        let mut sim = Sim::new(&orders, budget);
+        (sim.host.can.windows, sim.host.can.consent) = (true, Some(HOUR));
+        explored.explore(sim);
+    }
     for (drafts, budget) in worlds {
         let orders: Vec<_> = drafts.into_iter().map(Draft::verified).collect();
         explored.explore(Sim::new(&orders, budget));

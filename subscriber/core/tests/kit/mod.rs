@@ -87,7 +87,7 @@ pub(crate) fn refusal(message: &str) -> Refusal {
 }
 
 pub(crate) fn capabilities() -> Capabilities {
-    Capabilities { store_dir: "/nix/store".into(), units: true }
+    Capabilities { store_dir: "/nix/store".into(), units: true, windows: false, consent: None }
 }
 
 pub(crate) fn later(now: &mut Now, span: Duration) {
@@ -184,6 +184,8 @@ pub(crate) fn effect_name(effect: &Effect, phase: &str) -> String {
         Effect::Measure(_) => "measure",
         Effect::Realise { .. } => "realise",
         Effect::Abandon { .. } => "abandon",
+        Effect::LookAtWindows { .. } => "look-at-windows",
+        Effect::AskConsent { .. } => "ask-consent",
         Effect::RequestPermit { .. } => "request-permit",
         Effect::ReleasePermit => "release-permit",
         Effect::Arm { .. } => "arm",
@@ -203,6 +205,8 @@ pub(crate) fn attempt_of(event: &mut Event) -> Option<&mut u64> {
     match event {
         Event::RealiseProgress { attempt, .. }
         | Event::RealiseEnded { attempt, .. }
+        | Event::WindowSeen { attempt, .. }
+        | Event::Answered { attempt, .. }
         | Event::Permitted { attempt, .. }
         | Event::ArmEnded { attempt, .. }
         | Event::ActivationEnded { attempt, .. }
@@ -214,6 +218,9 @@ pub(crate) fn attempt_of(event: &mut Event) -> Option<&mut u64> {
         | Event::OrderArrived { .. }
         | Event::MessageRefused(_)
         | Event::Measured { .. }
+        | Event::Held { .. }
+        | Event::Resumed
+        | Event::WantedBack { .. }
         | Event::Tick { .. } => None,
     }
 }

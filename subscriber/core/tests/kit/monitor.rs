@@ -182,8 +182,8 @@ impl Monitor {
         assert!(new.floor >= old.floor && new.attempts >= old.attempts);
         assert_eq!(new.reports, self.reports);
         assert_eq!(new.boot, after.now.boot);
-        if matches!(old.phase, Phase::Ended { .. }) && !matches!(event, Event::OrderArrived { .. })
-        {
+        let begins = matches!(event, Event::OrderArrived { .. } | Event::WantedBack { .. });
+        if matches!(old.phase, Phase::Ended { .. }) && !begins {
             assert_eq!(old.phase, new.phase, "an ending is left by a new order only");
         }
         let ended = matches!(new.phase, Phase::Ended { .. } | Phase::Idle);
@@ -213,6 +213,7 @@ fn seen_in(event: &Event) -> Option<&herald_core::Seen> {
         | Event::HealthChecked { seen, .. }
         | Event::CommitEnded { seen, .. }
         | Event::RollbackEnded { seen, .. }
+        | Event::WantedBack { seen, .. }
         | Event::Tick { seen } => Some(seen),
         _ => None,
     }
@@ -255,10 +256,16 @@ pub(crate) fn essence(phase: &Phase, now: &Now) -> String {
         .map(|next| next.name().sequence.number() % 100);
     let rest = match phase {
         Phase::Realising { retries, starts, .. } => format!("{retries} {starts}"),
-        Phase::Waiting { wait: Wait::NotBefore, starts, .. } => format!("time {starts}"),
-        Phase::Waiting { wait: Wait::Permit, starts, .. }
-        | Phase::Armed { starts, .. }
-        | Phase::Committing { starts, .. } => format!("{starts}"),
+        Phase::Waiting { wait, waited, starts, .. } => {
+            let due = match wait {
+                Wait::Window { opens } => format!("window {}", opens.is_some()),
+                other => format!("{other:?}").split(' ').next().unwrap_or_default().to_owned(),
+            };
+            let consent = format!("{:?}", waited.consent);
+            let consent = consent.split(' ').next().unwrap_or_default();
+            format!("{due} {consent} {} {starts}", waited.closes.is_some())
+        }
+        Phase::Armed { starts, .. } | Phase::Committing { starts, .. } => format!("{starts}"),
         Phase::RollingBack { cause, starts, .. } => format!("{starts} {:?}", cause.code),
         Phase::Confirming { link, health: HealthProof::HealthySince(since), .. } => {
             format!("{link:?} {:?}", now.monotonic.since(*since))

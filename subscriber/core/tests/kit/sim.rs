@@ -3,15 +3,16 @@
 
 use std::{rc::Rc, time::Duration};
 
-use herald_core::{Claim, Effect, Event, Failure, Found, Procedure, RunnerTrace, Step};
+use herald_core::{Claim, Effect, Event, Failure, Found, Procedure, RunnerTrace, Step, Window};
 use herald_proto::{
     order::Order, rejection::Code, report::Progress, signing::Verified, store_path::StorePath,
     text::Prose,
 };
 
 use super::{
+    SECOND,
     choice::{Budget, Choice, Deed, Part},
-    closure, failure,
+    closure, draft, failure,
     machine::{Host, exited},
     monitor::{Edge, Monitor},
     old, other, realised, refusal,
@@ -29,6 +30,9 @@ pub(crate) struct Sim {
     current: Option<Effect>,
     check: Option<Effect>,
     permit: Option<u64>,
+    /// Whether somebody looks at the windows, and whether somebody was asked.
+    looks: bool,
+    asked: bool,
     measures: Vec<StorePath>,
     orders: Rc<[Verified<Order>]>,
 }
@@ -44,6 +48,8 @@ impl Sim {
             current: None,
             check: None,
             permit: None,
+            looks: false,
+            asked: false,
             measures: vec![],
             orders: orders.into(),
         }
@@ -75,6 +81,10 @@ impl Sim {
         if self.left.dead_man > 0 && self.claim == Claim::Armed {
             outside.extend([true, false].map(|done| Choice::DeadMan { done }));
         }
+        if self.left.hands > 0 {
+            let held = self.host.state.hold.is_some();
+            outside.extend([if held { Choice::Resumed } else { Choice::Held }, Choice::WantedBack]);
+        }
         if self.left.people > 0 {
             let deeds = [Deed::Switches, Deed::Tests, Deed::GoesBack, Deed::Unplugs];
             outside.extend(deeds.map(Choice::Somebody));
@@ -90,6 +100,13 @@ impl Sim {
         }
         if self.permit.is_some() {
             choices.push(Choice::Permitted);
+        }
+        if self.looks {
+            choices.push(Choice::Window { open: true });
+            choices.extend((self.left.closed > 0).then_some(Choice::Window { open: false }));
+        }
+        if self.asked {
+            choices.extend([true, false].map(|agrees| Choice::Answered { agrees }));
         }
         if self.check.is_some() {
             choices.push(Choice::Checked(true));
@@ -191,6 +208,40 @@ impl Sim {
                     .map_err(|retry| failure(Code::RealiseFailed, retry));
                 Event::RealiseEnded { attempt, outcome }
             }
+            Choice::Window { open } => {
+                self.looks = false;
+                let soon = self.host.state.time(&self.host.now).plus(60 * SECOND);
+                let window = if *open {
+                    Window::Open { closes: soon }
+                } else {
+                    self.left.closed -= 1;
+                    Window::Closed { opens: soon }
+                };
+                Event::WindowSeen { attempt, window: Ok(window) }
+            }
+            Choice::Answered { agrees } => {
+                self.asked = false;
+                Event::Answered { attempt, agrees: *agrees }
+            }
+            Choice::Held => {
+                self.left.hands = self.left.hands.saturating_sub(1);
+                Event::Held { reason: Prose::lossy("a backup") }
+            }
+            Choice::Resumed => Event::Resumed,
+            Choice::WantedBack => {
+                self.left.hands = self.left.hands.saturating_sub(1);
+                let Some(back) = self.host.state.previous(seen.running.as_ref()).cloned() else {
+                    return vec![];
+                };
+                let target = Box::new(draft(0).with(|_, target| target.toplevel = back).target);
+                let event = Event::WantedBack { target: Some(target), seen };
+                // Whoever asks at the wrong time is told so.
+                return if self.host.try_take(event.clone()).is_ok() {
+                    self.feed(event)
+                } else {
+                    vec![]
+                };
+            }
             Choice::Permitted => {
                 self.permit = None;
                 Event::Permitted { attempt, seen }
@@ -264,6 +315,7 @@ impl Sim {
             Choice::Start { rebooted, runner } => {
                 self.left.starts = self.left.starts.saturating_sub(1);
                 (self.current, self.check, self.permit) = (None, None, None);
+                (self.looks, self.asked) = (false, false);
                 self.measures.clear();
                 if *rebooted {
                     self.host.reboot();
@@ -333,9 +385,16 @@ impl Sim {
                 self.claim = Claim::Rollback;
             }
             Effect::CheckHealth { .. } => self.check = Some(effect),
-            Effect::RequestPermit { attempt } => self.permit = Some(attempt),
-            Effect::ReleasePermit => self.permit = None,
-            Effect::Abandon { .. } => (self.current, self.check) = (None, None),
+            Effect::LookAtWindows { .. } => (self.looks, self.asked) = (true, false),
+            Effect::AskConsent { .. } => (self.looks, self.asked) = (false, true),
+            Effect::RequestPermit { attempt } => {
+                (self.looks, self.asked, self.permit) = (false, false, Some(attempt));
+            }
+            Effect::ReleasePermit => (self.looks, self.asked, self.permit) = (false, false, None),
+            Effect::Abandon { .. } => {
+                (self.current, self.check) = (None, None);
+                (self.looks, self.asked) = (false, false);
+            }
             Effect::Disarm { .. } => {
                 (self.current, self.check) = (None, None);
                 if self.claim == Claim::Armed {
@@ -360,10 +419,11 @@ impl Sim {
             Some(Effect::CheckHealth { delay, .. }) => Some(*delay),
             _ => None,
         };
+        let quarantine: Vec<_> = state.quarantine.iter().map(StorePath::name).collect();
         let history: Vec<_> =
             state.history.iter().map(|known| (known.toplevel.name(), known.closure)).collect();
         format!(
-            "{phase} {:?} {:?} {history:?} {seen:?} {} {:?} {current:?} {delay:?} {:?} {} {:?} {}",
+            "{phase} {:?} {:?} {history:?} {seen:?} {} {:?} {current:?} {delay:?} {:?} {} {:?} {} {:?}",
             state.taken.map(|taken| taken.sequence),
             state.refusal.as_ref().map(|refusal| refusal.code),
             self.host.seen.connected,
@@ -372,6 +432,7 @@ impl Sim {
             self.measures.len(),
             self.left,
             self.monitor.essence(),
+            (state.hold.is_some(), self.looks, self.asked, quarantine),
         )
     }
 }

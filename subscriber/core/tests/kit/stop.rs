@@ -1,6 +1,7 @@
 //! Places on the way of an order, each reached by the events that lead there.
 
-use herald_proto::{rejection::Code, target::Action};
+use herald_core::Event;
+use herald_proto::{rejection::Code, target::Action, text::Prose};
 
 use super::{
     Draft, HOUR, SECOND, draft, failure,
@@ -16,6 +17,10 @@ pub(crate) enum Stop {
     /// Waits for the time before which nothing is activated.
     WaitingForTime,
     WaitingForPermit,
+    /// Somebody at the host holds it.
+    Held,
+    WaitingForWindow,
+    WaitingForConsent,
     Armed,
     Activating,
     /// Nothing is proved yet.
@@ -41,11 +46,14 @@ pub(crate) enum Ended {
 }
 
 impl Stop {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Idle,
         Self::Realising,
         Self::WaitingForTime,
         Self::WaitingForPermit,
+        Self::Held,
+        Self::WaitingForWindow,
+        Self::WaitingForConsent,
         Self::Armed,
         Self::Activating,
         Self::Confirming,
@@ -69,6 +77,9 @@ impl Stop {
             Self::Realising => "realising",
             Self::WaitingForTime => "waiting-for-time",
             Self::WaitingForPermit => "waiting-for-permit",
+            Self::Held => "held",
+            Self::WaitingForWindow => "waiting-for-window",
+            Self::WaitingForConsent => "waiting-for-consent",
             Self::Armed => "armed",
             Self::Activating => "activating",
             Self::Confirming => "confirming",
@@ -99,6 +110,9 @@ impl Stop {
                 return host;
             }
             Self::WaitingForPermit => &[REALISE],
+            Self::Held => &[REALISE, HELD],
+            Self::WaitingForWindow => &[WITH_WINDOWS, REALISE],
+            Self::WaitingForConsent => &[WITH_CONSENT, REALISE],
             Self::Armed => &[REALISE, PERMIT],
             Self::Activating => &[REALISE, PERMIT, ARM],
             Self::Confirming => &[REALISE, PERMIT, ARM, ACTIVATE],
@@ -114,6 +128,10 @@ impl Stop {
     }
 }
 
+const HELD: fn(&mut Host) =
+    |host| drop(host.take(Event::Held { reason: Prose::lossy("a backup runs") }));
+const WITH_WINDOWS: fn(&mut Host) = |host| host.can.windows = true;
+const WITH_CONSENT: fn(&mut Host) = |host| host.can.consent = Some(HOUR);
 const REALISE: fn(&mut Host) = |host| drop(host.realise());
 const PERMIT: fn(&mut Host) = |host| drop(host.permit());
 const ARM: fn(&mut Host) = |host| {
