@@ -7,10 +7,13 @@ use std::{path::PathBuf, time::Duration};
 
 use rustix::process::setsid;
 
-use crate::adapters::{
-    activation::SWITCH_PROGRAM,
-    command,
-    record::{Outcome, Records},
+use crate::{
+    adapters::{
+        activation::SWITCH_PROGRAM,
+        command,
+        record::{Outcome, Records},
+    },
+    prepare_reboot::remove_profile,
 };
 
 /// How long setting the profile may take.
@@ -42,7 +45,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut boot = command::program(record.target.as_path().join(SWITCH_PROGRAM));
     boot.arg("boot");
     let mut problems = Vec::new();
-    for (command, limit) in [(&mut set, SET_LIMIT), (&mut boot, BOOT_LIMIT)] {
+    // Before `boot`, so that the menu of the boot loader forgets the entry with the profile.
+    if let Some(reboot) = &record.reboot
+        && let Err(error) = remove_profile(&reboot.own_profile)
+    {
+        problems.push(format!("cannot remove {}: {error}", reboot.own_profile.display()));
+    }
+    let steps = if problems.is_empty() { 2 } else { 0 };
+    for (command, limit) in [(&mut set, SET_LIMIT), (&mut boot, BOOT_LIMIT)].into_iter().take(steps)
+    {
         if let Err(error) = command::output_within(command, limit).await {
             problems.push(error.to_string());
             break;

@@ -17,7 +17,10 @@ use herald_proto::{
 
 use crate::{
     access::{LoginConfig, TlsConfig},
-    adapters::windows::{BadCalendar, Calendar},
+    adapters::{
+        boot_loader::BootLoader,
+        windows::{BadCalendar, Calendar},
+    },
 };
 
 /// What the host is, where things are, and how activations are run.
@@ -57,6 +60,9 @@ pub struct Config {
     pub window: Option<Calendar>,
     /// Whether whoever uses the host is asked before anything is activated.
     pub consent: Option<Consent>,
+    /// How the machine is restarted, and when.
+    #[serde(default)]
+    pub reboot: Reboot,
     /// The profiles that releases may name.
     #[serde(default = "default_profiles")]
     pub profiles: BTreeMap<ProfileName, Profile>,
@@ -71,6 +77,45 @@ pub enum Runner {
     Systemd,
     /// Processes in sessions of their own, for machines without systemd.
     Direct,
+}
+
+/// How the machine is restarted, and when.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reboot {
+    /// The program that restarts the machine.
+    pub command: Vec<String>,
+    /// The boot loader; without it, it is found out.
+    pub boot_loader: Option<BootLoader>,
+    /// The profile by which a system that is not the default gets an entry in the boot loader.
+    pub own_profile: PathBuf,
+    /// Whether a roll back that fails restarts the machine, once; by default where systemd runs
+    /// activations.
+    pub if_roll_back_fails: Option<bool>,
+}
+
+impl Default for Reboot {
+    fn default() -> Self {
+        Self {
+            command: vec!["systemctl".into(), "reboot".into()],
+            boot_loader: None,
+            own_profile: "/nix/var/nix/profiles/system-profiles/herald".into(),
+            if_roll_back_fails: None,
+        }
+    }
+}
+
+/// How this machine is restarted, with all that had to be found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restart {
+    /// The program that restarts the machine.
+    pub command: Vec<String>,
+    /// The boot loader.
+    pub loader: BootLoader,
+    /// The profile by which a system that is not the default gets an entry in the boot loader.
+    pub own_profile: PathBuf,
+    /// Whether a roll back that fails restarts the machine, once.
+    pub is_last_resort: bool,
 }
 
 /// How whoever uses the host is asked.
@@ -217,6 +262,17 @@ impl Config {
         Ok((config, trust))
     }
 
+    /// Finds out how this machine is restarted.
+    pub fn restart(&self) -> Restart {
+        let Reboot { command, boot_loader, own_profile, if_roll_back_fails } = &self.reboot;
+        Restart {
+            command: command.clone(),
+            loader: boot_loader.clone().unwrap_or_else(BootLoader::detect),
+            own_profile: own_profile.clone(),
+            is_last_resort: if_roll_back_fails.unwrap_or(self.runner == Runner::Systemd),
+        }
+    }
+
     /// Checks what only systemd can tell: the maintenance windows.
     ///
     /// # Errors
@@ -241,6 +297,8 @@ impl Config {
             absolute("current", &profile.current, profile.current.is_absolute())?;
             absolute("booted", &profile.booted, profile.booted.is_absolute())?;
         }
+        let own_profile = &self.reboot.own_profile;
+        absolute("reboot.own_profile", own_profile, own_profile.is_absolute())?;
         for (setting, file) in self.login.files().chain(self.tls.files()) {
             absolute(setting, file, file.is_absolute())?;
         }
@@ -350,6 +408,8 @@ mod tests {
             (format!("{MINIMAL}\ntls.certificate = \"/c\""), home.clone(), "both or neither"),
             (format!("{MINIMAL}\ntls.ca = \"ca.pem\""), home.clone(), "tls.ca"),
             (format!("{MINIMAL}\nconsent.deadline = \"soon\""), home.clone(), "consent"),
+            (format!("{MINIMAL}\nreboot.own_profile = \"p\""), home.clone(), "reboot.own_profile"),
+            (format!("{MINIMAL}\nreboot.boot_loader.kind = \"lilo\""), home.clone(), "lilo"),
             (format!("{MINIMAL}\nwindow.opens = [\"Sat\"]"), home.clone(), "lasts"),
             (format!("{MINIMAL}\nsession = \"durable\""), home, "durable"),
             (MINIMAL.into(), trust("work"), "fleet work"),

@@ -17,7 +17,7 @@ use crate::{
         state_store::StateFile, systems::Systems,
     },
     clock::Clock,
-    config::{Config, Profile, Runner},
+    config::{Config, Profile, Restart, Runner},
     driver::{Driver, Permits},
     identity::{self, Sessions},
     link::{Link, Speaker},
@@ -62,6 +62,8 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     let access = config.access(&key, known)?;
     let speaker = Speaker::new(&config, key, boot, trust.digest());
     let (link, inbox) = Link::start(&config, access, speaker, sessions, u64::from_le_bytes(seed));
+    let restart = config.restart();
+    tracing::debug!(?restart, "how this machine restarts");
     let (trust, permits) = (Rc::new(trust), Rc::new(Permits::default()));
     // Who knocks here is let in by the profile's driver.
     let mut doors = Vec::new();
@@ -75,13 +77,19 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
             memory: Box::new(memory),
             machine: Box::new(systems(&profile, config.runner, &link)),
             closures: Box::new(nix),
-            activation: Box::new(Activator::new(&name, &profile, config.runner, records)),
+            activation: Box::new(Activator::new(
+                &name,
+                &profile,
+                config.runner,
+                restart.clone(),
+                records,
+            )),
             windows: Box::new(config.window.clone()),
             people: Box::new(people::Sessions { runner: config.runner }),
             health: Box::new(Checks { runner: config.runner }),
             voice: Box::new(link.voice(&name)),
         };
-        let (reader, host) = (reader(&config, &name), capabilities(&config));
+        let (reader, host) = (reader(&config, &name), capabilities(&config, &name, &restart));
         let driver =
             Driver::new(ports, Rc::clone(&trust), reader, host, Rc::clone(&permits), state);
         let (door, requests) = mpsc::channel(REQUESTS);
@@ -111,11 +119,15 @@ fn reader(config: &Config, profile: &ProfileName) -> Addressee {
     Addressee { host: config.host.clone(), profile: profile.clone(), system: config.system.clone() }
 }
 
-fn capabilities(config: &Config) -> Capabilities {
+fn capabilities(config: &Config, profile: &ProfileName, restart: &Restart) -> Capabilities {
+    // Only the system itself is what boots.
+    let boots = *profile == ProfileName::system();
     Capabilities {
         store_dir: config.store_dir.clone(),
         units: config.runner == Runner::Systemd,
         windows: config.window.is_some(),
         consent: config.consent.as_ref().map(|consent| consent.deadline),
+        one_shot_boot: boots && restart.loader.has_one_shot(),
+        last_resort: boots && restart.is_last_resort,
     }
 }

@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use herald_core::{
-    Capabilities, Effect, Event, Illegal, ReportBody, Standing, State, Step, Wake, step,
+    Capabilities, Effect, Event, Illegal, Realised, ReportBody, Standing, State, Step, Wake, step,
 };
 use herald_proto::{
     id::MessageDigest, order::Addressee, rejection::Code, report::Refusal, signing::verify_order,
@@ -309,6 +309,10 @@ impl Driver {
                     sleep(delay).await;
                     let progress = |progress| send(Event::RealiseProgress { attempt, progress });
                     let outcome = ports.closures.realise(&target, recorded, &progress).await;
+                    let outcome = outcome.map(|closure| Realised {
+                        closure,
+                        reboot_needed: ports.machine.reboot_needed(&target.toplevel),
+                    });
                     send(Event::RealiseEnded { attempt, outcome });
                 });
             }
@@ -358,9 +362,17 @@ impl Driver {
                 let seen = ports.machine.seen().await;
                 send(Event::ActivationEnded { attempt: attempt.number, end, seen });
             }),
+            Effect::Reboot { attempt } => {
+                self.check.stop();
+                self.current.replace(async move { ports.activation.reboot(&attempt).await });
+            }
+            Effect::Guard { attempt, dead_man_at } => {
+                ports.activation.guard(&attempt, dead_man_at).await;
+            }
             Effect::ProveLink { attempt } => self.current.replace(async move {
                 ports.voice.prove_link().await;
-                send(Event::LinkProved { attempt });
+                let seen = ports.machine.seen().await;
+                send(Event::LinkProved { attempt, seen });
             }),
             Effect::CheckHealth { attempt, delay } => self.check.replace(async move {
                 sleep(delay).await;

@@ -2,7 +2,7 @@
 //! between that loop and the machine.
 //!
 //! `driver` is the loop and knows only `ports`; `adapters` are their real sides. `runner`,
-//! `commit` and `roll_back` are processes of their own, which outlive the daemon.
+//! `prepare_reboot`, `commit` and `roll_back` are processes of their own, which outlive the daemon.
 
 pub mod access;
 pub mod adapters;
@@ -15,6 +15,7 @@ pub mod durable;
 pub mod identity;
 pub mod link;
 pub mod ports;
+pub mod prepare_reboot;
 pub mod request;
 pub mod roll_back;
 pub mod runner;

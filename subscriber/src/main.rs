@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use herald_subscriber::{
     commit,
     config::{BadConfig, Config},
-    daemon, identity, roll_back, runner,
+    daemon, identity, prepare_reboot, roll_back, runner,
 };
 
 /// Follows signed orders: verifies, realises, activates, confirms, and rolls back by itself.
@@ -34,6 +34,12 @@ enum Command {
     /// Runs a switch program and writes down how it ended (the subscriber calls this itself).
     #[command(hide = true)]
     Activate(runner::Args),
+    /// Has a new system booted once (the subscriber calls this itself).
+    #[command(hide = true)]
+    PrepareReboot(prepare_reboot::Args),
+    /// Watches over a system that was booted for the first time (a unit of that system calls this).
+    #[command(hide = true)]
+    DeadMan(roll_back::AfterBoot),
     /// Sets the profile and the boot default (the subscriber calls this itself).
     #[command(hide = true)]
     Commit(commit::Args),
@@ -101,6 +107,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Activate(args) => runner::run(args).await,
+        Command::PrepareReboot(args) => prepare_reboot::run(args).await,
+        Command::DeadMan(args) => roll_back::after_boot(&args),
         Command::Commit(args) => commit::run(args).await,
         Command::RollBack(args) => roll_back::run(args).await,
     }

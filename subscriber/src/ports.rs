@@ -3,8 +3,7 @@
 use std::{future::Future, pin::Pin};
 
 use herald_core::{
-    ActivationEnd, Attempt, Failure, Found, Monotonic, Now, Realised, ReportBody, Seen, State,
-    Window,
+    ActivationEnd, Attempt, Failure, Found, Monotonic, Now, ReportBody, Seen, State, Window,
 };
 use herald_proto::{
     id::ClosureDigest, report::Progress, store_path::StorePath, target::Target, text::Prose,
@@ -49,6 +48,9 @@ pub trait Memory {
 pub trait Machine {
     /// Tells what runs, what is set, and which units are failed.
     fn seen(&self) -> Pending<'_, Seen>;
+
+    /// Says what a system needs a reboot for; none where a switch is enough.
+    fn reboot_needed(&self, toplevel: &StorePath) -> Option<Prose>;
 }
 
 /// Gets closures into the store and keeps them there.
@@ -59,7 +61,7 @@ pub trait Closures {
         target: &'a Target,
         recorded: Option<ClosureDigest>,
         progress: &'a dyn Fn(Progress),
-    ) -> Pending<'a, Result<Realised, Failure>>;
+    ) -> Pending<'a, Result<ClosureDigest, Failure>>;
 
     /// Computes the digest of a closure that is in the store.
     fn measure<'a>(
@@ -80,8 +82,14 @@ pub trait Activation {
     fn arm<'a>(
         &'a self,
         attempt: &'a Attempt,
-        dead_man_at: Monotonic,
+        dead_man_at: Option<Monotonic>,
     ) -> Pending<'a, Result<(), Failure>>;
+
+    /// Restarts the machine. When this returns, it may still be on its way down.
+    fn reboot<'a>(&'a self, attempt: &'a Attempt) -> Pending<'a, ()>;
+
+    /// Has a dead-man watch over a system that was booted.
+    fn guard<'a>(&'a self, attempt: &'a Attempt, dead_man_at: Monotonic) -> Pending<'a, ()>;
 
     /// Stops the dead-man and takes the record away, touching nothing else.
     fn disarm(&self, attempt: u64) -> Pending<'_, ()>;

@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::symlink,
+    os::unix::{fs::symlink, process::CommandExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,13 +19,14 @@ use tokio::time::sleep;
 
 use crate::{
     adapters::{
-        activation::SWITCH_PROGRAM,
+        activation::{SWITCH_PROGRAM, restart},
         command,
         launcher::{Launcher, Role},
         record::{ArmedRecord, NotClaimed, Outcome, Records},
         systems::store_path_at,
     },
     clock, durable,
+    prepare_reboot::remove_profile,
 };
 
 /// How often the dead-man looks whether it is still needed.
@@ -33,6 +34,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How often a result that can't be stored is stored again, and for how long.
 const RESULT_AGAIN: Duration = Duration::from_secs(1);
 const RESULT_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// How long a machine may take to be restarted: until then it may be on its way down.
+const RESTART_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// How long after its time the dead-man waits for a commit that has begun.
 const COMMIT_LIMIT: Duration = Duration::from_secs(10 * 60);
 
@@ -48,6 +51,37 @@ pub struct Args {
     /// Wait until the record's time, and do it only if nobody has claimed the record.
     #[arg(long)]
     when_due: bool,
+}
+
+/// Where to look for what a boot may have to be undone for.
+#[derive(Debug, clap::Args)]
+pub struct AfterBoot {
+    /// The subscriber's state folder.
+    #[arg(long, default_value = "/var/lib/herald")]
+    state_dir: PathBuf,
+}
+
+/// Watches over a system that was booted once: becomes the dead-man of the attempt, as the program
+/// that armed it. Where nothing is armed for this boot there is nothing to do.
+///
+/// # Errors
+/// When the folder can't be read, or that program can't be run.
+pub fn after_boot(args: &AfterBoot) -> anyhow::Result<()> {
+    let boot = clock::Clock::open()?.now().boot;
+    for entry in fs::read_dir(&args.state_dir)? {
+        let records = Records::new(&entry?.path());
+        for attempt in records.attempts() {
+            let Ok(record) = records.read(attempt) else { continue };
+            let Some(reboot) = record.reboot.filter(|_| record.boot != boot) else { continue };
+            let own = std::env::current_exe()?;
+            let program = if reboot.program.exists() { reboot.program } else { own };
+            let mut watch = std::process::Command::new(program);
+            watch.arg("roll-back").arg("--folder").arg(records.folder());
+            watch.arg("--attempt").arg(attempt.to_string()).arg("--when-due");
+            return Err(watch.exec().into());
+        }
+    }
+    Ok(())
 }
 
 /// Rolls back, if it is this process that has to.
@@ -67,7 +101,29 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     undo_once(&record, &records).await?;
+    if args.when_due {
+        take_last_resort(&record, &records).await;
+    }
     Ok(())
+}
+
+/// Restarts the machine, once, where going back did not bring the previous system back and it is
+/// what boots. The subscriber does the same; this is for where there is none any more.
+async fn take_last_resort(record: &ArmedRecord, records: &Records) {
+    let runs = store_path_at(&record.current);
+    let is_stuck = runs.is_none() || runs.as_ref() == Some(&record.target);
+    let boots_the_old = fs::read_link(&record.profile).ok() == record.profile_link;
+    let Some(command) = record.last_resort.as_ref().filter(|_| is_stuck && boots_the_old) else {
+        return;
+    };
+    let mark = records.file("restarted", record.attempt);
+    if mark.exists() || durable::write(&mark, b"").is_err() {
+        return;
+    }
+    tracing::error!(attempt = record.attempt, "the roll back failed: restarting the machine");
+    if let Err(error) = restart(command).await {
+        tracing::error!(%error, "cannot restart the machine");
+    }
 }
 
 /// Rolls back, unless that was done already, and writes down how it went.
@@ -148,7 +204,7 @@ async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
         }
     };
     let launcher = Launcher::new(record.runner, record.profile_name.clone(), records.folder());
-    for role in [Role::Activate, Role::Commit] {
+    for role in [Role::Activate, Role::PrepareReboot, Role::Commit] {
         let stopped = launcher.stop(role, record.attempt).await;
         note("stopping what is under way", stopped.map_err(|error| error.to_string()));
     }
@@ -165,7 +221,13 @@ async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
         let switched = switch(&record.previous, "test", limit).await;
         note("activating the previous system", switched);
     }
-    if committed {
+    if let Some(reboot) = &record.reboot {
+        note("telling the boot loader", reboot.loader.boot_the_default().await);
+        let removed = remove_profile(&reboot.own_profile);
+        note("removing the entry of the boot loader", removed.map_err(|error| error.to_string()));
+    }
+    // Of a reboot always: the old system's `boot` was run, and may have changed the default.
+    if committed || record.reboot.is_some() {
         // Where the boot loader can't be read: what the profile said is what it was told last.
         let generation =
             || store_path_at(&record.profile.parent()?.join(record.profile_link.as_ref()?));
@@ -177,6 +239,14 @@ async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
     // Last, as the profile says whether there was a commit: a roll back that is cut off before this
     // restores the boot default when it is done again.
     note("restoring the profile", restore_profile(record).map_err(|error| error.to_string()));
+    // What was booted is left by booting again; the default is the previous system.
+    if let Some(reboot) = record.reboot.as_ref().filter(|_| runs.as_ref() == Some(&record.target)) {
+        let asked = restart(&reboot.command).await;
+        if asked.is_ok() {
+            sleep(RESTART_LIMIT).await;
+        }
+        note("restarting the machine", asked.and(Err("it does not restart".into())));
+    }
     problems
 }
 

@@ -88,7 +88,7 @@ async fn do_as_asked(
     let tell = |progress| told.borrow_mut().push(progress);
     match request {
         Request::Realise { target, recorded } => {
-            nix.realise(&target, recorded, &tell).await.map(|realised| Some(realised.closure))
+            nix.realise(&target, recorded, &tell).await.map(Some)
         }
         Request::RealiseAndAbandon { target, gate } => {
             let mut realising = nix.realise(&target, None, &tell);

@@ -52,6 +52,8 @@ fn v1() -> ArmedRecord {
         dead_man_at: 123_456_789,
         activate_limit: 600_000,
         runner: Runner::Systemd,
+        last_resort: None,
+        reboot: None,
     }
 }
 

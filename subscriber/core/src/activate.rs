@@ -1,4 +1,4 @@
-//! From the moment when the way back is prepared to the end: activate, confirm, commit, roll back.
+//! From the moment when the way back is prepared to a good end: activate, confirm, commit.
 
 use std::time::Duration;
 
@@ -18,12 +18,7 @@ use crate::{
 /// How much longer than the runner the core waits for the end of an activation.
 pub(crate) const RUNNER_GRACE: Duration = Duration::from_secs(5);
 /// How long setting the profile and the boot default may take.
-const COMMIT_LIMIT: Duration = Duration::from_secs(12 * 60);
-/// How much longer than the activation a roll back may take.
-const ROLLBACK_GRACE: Duration = Duration::from_secs(2 * 60);
-/// How long each switch program of a roll back may take at least: an order's own limits are about
-/// the new system, and must not cut off the way back to the old one.
-pub const WAY_BACK_LIMIT: Duration = Duration::from_secs(10 * 60);
+pub(crate) const COMMIT_LIMIT: Duration = Duration::from_secs(12 * 60);
 /// How long after a round of health checks the next one begins.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -34,7 +29,12 @@ impl Turn<'_> {
         };
         match outcome {
             Ok(()) if attempt.runs(seen) == Runs::Other => self.stand_down(&attempt, seen),
+            Ok(()) if attempt.procedure == Procedure::Reboot => self.reboot(attempt, 0),
             Ok(()) => self.activate(attempt),
+            // The boot loader was written to.
+            Err(failure) if attempt.procedure == Procedure::Reboot => {
+                self.give_up(attempt, failure.cause, seen);
+            }
             Err(failure) => {
                 self.effects.push(Effect::Disarm { attempt: attempt.number });
                 self.end_attempt(&attempt, Ending::Failed(failure.cause), seen);
@@ -68,7 +68,7 @@ impl Turn<'_> {
                 self.confirm(attempt, deadline);
                 self.report();
             }
-            (Err(cause), _) => self.roll_back(attempt, cause),
+            (Err(cause), _) => self.roll_back(attempt, cause, seen),
         }
         Some(())
     }
@@ -85,7 +85,10 @@ impl Turn<'_> {
         self.state.phase = Phase::Confirming { attempt, deadline, link, health };
     }
 
-    pub(crate) fn link_proved(&mut self) -> Option<()> {
+    pub(crate) fn link_proved(&mut self, seen: &Seen) -> Option<()> {
+        if let Phase::RollingBack { .. } = self.state.phase {
+            return self.reconnected(seen);
+        }
         let Phase::Confirming { link, .. } = &mut self.state.phase else {
             return None;
         };
@@ -157,59 +160,16 @@ impl Turn<'_> {
                     let toplevel = attempt.order.target().toplevel.clone();
                     self.state.remember(toplevel, Some(attempt.closure));
                 }
-                self.end_attempt(&attempt, Ending::Succeeded, seen);
+                let ending = match attempt.reboot_needed.clone() {
+                    Some(what) if attempt.procedure.leaves_the_kernel() => {
+                        Ending::RebootNeeded(Cause { code: Code::RebootNeeded, detail: what })
+                    }
+                    _ => Ending::Succeeded,
+                };
+                self.end_attempt(&attempt, ending, seen);
             }
             Err(cause) => self.give_up(attempt, cause, seen),
         }
-        Some(())
-    }
-
-    /// Rolls back, unless somebody activated another system meanwhile.
-    pub(crate) fn give_up(&mut self, attempt: Attempt, cause: Cause, seen: &Seen) {
-        match attempt.runs(seen) {
-            Runs::Other => self.stand_down(&attempt, seen),
-            Runs::Target | Runs::Previous | Runs::Nothing => self.roll_back(attempt, cause),
-        }
-    }
-
-    pub(crate) fn roll_back(&mut self, attempt: Attempt, cause: Cause) {
-        let span = attempt.order.target().limits.activate * 2 + WAY_BACK_LIMIT * 2 + ROLLBACK_GRACE;
-        let deadline = self.now.monotonic.plus(span);
-        self.effects.push(Effect::RollBack { attempt: Box::new(attempt.clone()) });
-        self.state.phase = Phase::RollingBack { attempt, cause, deadline, starts: 0 };
-        self.report();
-    }
-
-    pub(crate) fn rollback_ended(
-        &mut self,
-        outcome: Result<(), Failure>,
-        seen: &Seen,
-    ) -> Option<()> {
-        let Phase::RollingBack { attempt, cause, .. } = self.state.phase.clone() else {
-            return None;
-        };
-        self.state.put_in_quarantine(attempt.order.target().toplevel.clone());
-        let ending = match verdict::undone(&attempt, seen) {
-            Ok(()) => Ending::RolledBack(match outcome {
-                Ok(()) => cause,
-                Err(Failure { cause: problem, .. }) => {
-                    let detail =
-                        format!("{}; while rolling back: {}", cause.detail, problem.detail);
-                    Cause::new(cause.code, &detail)
-                }
-            }),
-            Err(_) if attempt.runs(seen) == Runs::Other => {
-                self.stand_down(&attempt, seen);
-                return Some(());
-            }
-            Err(what) => {
-                let said =
-                    outcome.err().map(|f| format!(": {}", f.cause.detail)).unwrap_or_default();
-                let detail = format!("{what}{said}; it rolled back because: {}", cause.detail);
-                Ending::Degraded(Cause::new(Code::RollbackFailed, &detail))
-            }
-        };
-        self.end_attempt(&attempt, ending, seen);
         Some(())
     }
 }

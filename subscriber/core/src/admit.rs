@@ -13,7 +13,7 @@ use herald_proto::{
     report::OrderName,
     signing::Verified,
     store_path::StorePath,
-    target::{Action, Check, Integrity, Mark, Target},
+    target::{Action, Check, IfRebootNeeded, Integrity, Mark, Target},
     time::Timestamp,
 };
 
@@ -216,14 +216,24 @@ fn check_order(
         let detail = format!("the plan {} is not known here", release.plan);
         return Err(Cause::new(Code::Unsupported, &detail));
     }
-    if matches!(target.action, Action::Reboot | Action::Unknown(_)) {
+    if let Action::Unknown(_) = target.action {
         let detail = format!("the action {} is not known here", target.action);
         return Err(Cause::new(Code::Unsupported, &detail));
     }
-    let unknown = target.marks.iter().find(|mark| **mark != Mark::Urgent);
-    if target.if_reboot_needed.is_some() || unknown.is_some() {
+    let unknown = target.marks.iter().any(|mark| matches!(mark, Mark::Unknown(_)));
+    if unknown || matches!(target.if_reboot_needed, Some(IfRebootNeeded::Unknown(_))) {
         let detail = "the order has terms that are not known here";
         return Err(Cause::new(Code::Unsupported, detail));
+    }
+    if target.action == Action::Reboot {
+        if !host.one_shot_boot {
+            let detail = "the boot loader here can't boot a system once and fall back; use boot";
+            return Err(Cause::new(Code::Unsupported, detail));
+        }
+        if target.is(Mark::Irreversible) {
+            let detail = "a reboot falls back by itself, so it can't be irreversible; use switch";
+            return Err(Cause::new(Code::Unsupported, detail));
+        }
     }
     if !host.units && target.health.checks.iter().any(|check| matches!(check, Check::Unit(_))) {
         return Err(Cause::new(Code::Unsupported, "this host has no systemd to ask about units"));

@@ -3,12 +3,18 @@
 use herald_proto::{
     host::UnitName,
     id::{BootId, ClosureDigest},
+    rejection::Code,
     store_path::StorePath,
-    target::Action,
+    target::{Action, IfRebootNeeded, Mark, Target},
     text::Prose,
 };
 
-use crate::{admit::Accepted, event::Seen, now::Monotonic};
+use crate::{
+    admit::Accepted,
+    ending::{Cause, Ending},
+    event::Seen,
+    now::Monotonic,
+};
 
 /// An order that is being done.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -21,6 +27,9 @@ pub struct Attempt {
     pub closure: ClosureDigest,
     /// What is done with it.
     pub procedure: Procedure,
+    /// What the target needs a reboot for, compared with what was booted.
+    #[serde(default)]
+    pub reboot_needed: Option<Prose>,
     /// What was there before.
     pub baseline: Baseline,
     /// A newer order that came meanwhile; it is taken up when this one has ended.
@@ -39,6 +48,11 @@ pub(crate) enum Runs {
 }
 
 impl Attempt {
+    /// Tells whether nothing may go back once this was activated.
+    pub fn is_irreversible(&self) -> bool {
+        self.procedure.activates() && self.order.target().is(Mark::Irreversible)
+    }
+
     pub(crate) fn runs(&self, seen: &Seen) -> Runs {
         match &seen.running {
             Some(path) if *path == self.order.target().toplevel => Runs::Target,
@@ -61,6 +75,8 @@ pub enum Procedure {
     Boot,
     /// Say what activating would do.
     DryActivate,
+    /// Boot into it, confirm it, make it the boot default.
+    Reboot,
 }
 
 /// Tells whether an action changes what runs or boots, other than those that only get ready.
@@ -79,13 +95,35 @@ impl Procedure {
             Action::Test => Some(Self::Test),
             Action::Boot => Some(Self::Boot),
             Action::DryActivate => Some(Self::DryActivate),
-            Action::Stage | Action::None | Action::Reboot | Action::Unknown(_) => None,
+            Action::Reboot => Some(Self::Reboot),
+            Action::Stage | Action::None | Action::Unknown(_) => None,
+        }
+    }
+
+    /// Gives the procedure for a target, on a host where it may need a reboot.
+    pub(crate) fn chosen(target: &Target, reboot_needed: Option<&Prose>) -> Result<Self, Ending> {
+        let Some(procedure) = Self::of(target.action) else {
+            let detail = format!("the action {} is not known here", target.action);
+            return Err(Ending::Failed(Cause::new(Code::Unsupported, &detail)));
+        };
+        let (Some(what), Self::Switch | Self::Test) = (reboot_needed, procedure) else {
+            return Ok(procedure);
+        };
+        match target.if_reboot_needed {
+            None => Ok(procedure),
+            Some(IfRebootNeeded::Boot) if procedure == Self::Switch => Ok(Self::Boot),
+            Some(_) => Err(Ending::Rejected(Cause::new(Code::RebootNeeded, what.as_str()))),
         }
     }
 
     /// Tells whether it replaces what runs, so that the way back must be guarded.
     pub fn activates(self) -> bool {
-        matches!(self, Self::Switch | Self::Test)
+        matches!(self, Self::Switch | Self::Test | Self::Reboot)
+    }
+
+    /// Tells whether what it makes the boot default may need a reboot to have its whole effect.
+    pub(crate) fn leaves_the_kernel(self) -> bool {
+        matches!(self, Self::Switch | Self::Boot)
     }
 }
 

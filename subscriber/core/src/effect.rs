@@ -59,12 +59,26 @@ pub enum Effect {
     },
     /// Give the permit back, or leave the queue; and nobody looks or asks any more.
     ReleasePermit,
-    /// Check that both systems can be activated, write the armed record, start the dead-man.
+    /// Check that both systems can be activated, write the armed record, start the dead-man; for a
+    /// reboot, tell the boot loader to boot the new system once and the old one after that.
     /// Answered by `arm-ended`.
     Arm {
         /// The attempt.
         attempt: Box<Attempt>,
-        /// When the dead-man rolls back.
+        /// When the dead-man rolls back; never for an order that is irreversible. Of a reboot it is
+        /// a time of the boot that follows.
+        dead_man_at: Option<Monotonic>,
+    },
+    /// Restart the machine. Answered by a start.
+    Reboot {
+        /// The attempt.
+        attempt: Box<Attempt>,
+    },
+    /// Have a dead-man watch over a system that was booted.
+    Guard {
+        /// The attempt.
+        attempt: Box<Attempt>,
+        /// When it goes back.
         dead_man_at: Monotonic,
     },
     /// Stop the dead-man and remove the armed record, without touching what runs.

@@ -8,6 +8,8 @@ use herald_proto::{rejection::Code, report::PhaseName, text::Prose};
 pub enum Ending {
     /// What was asked for is done.
     Succeeded,
+    /// What was asked for is done, and takes a reboot to have its whole effect.
+    RebootNeeded(Cause),
     /// It can't be done here.
     Rejected(Cause),
     /// It could not be done, and nothing was activated.
@@ -37,7 +39,7 @@ impl Ending {
     /// Gives the terminal phase's name in reports.
     pub fn name(&self) -> PhaseName {
         match self {
-            Self::Succeeded => PhaseName::Succeeded,
+            Self::Succeeded | Self::RebootNeeded(_) => PhaseName::Succeeded,
             Self::Rejected(_) => PhaseName::Rejected,
             Self::Failed(_) => PhaseName::Failed,
             Self::TimedOut(_) => PhaseName::TimedOut,
@@ -52,7 +54,8 @@ impl Ending {
     pub fn cause(&self) -> Option<&Cause> {
         match self {
             Self::Succeeded => None,
-            Self::Rejected(cause)
+            Self::RebootNeeded(cause)
+            | Self::Rejected(cause)
             | Self::Failed(cause)
             | Self::TimedOut(cause)
             | Self::Expired(cause)

@@ -113,6 +113,8 @@ pub enum Event {
     LinkProved {
         /// Which attempt.
         attempt: u64,
+        /// The machine at that time.
+        seen: Seen,
     },
     /// One round of health checks ended.
     HealthChecked {
@@ -253,10 +255,12 @@ pub enum ActivationEnd {
 }
 
 /// A closure that is in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Realised {
     /// The digest over all of its paths.
     pub closure: ClosureDigest,
+    /// What it needs a reboot for, compared with what was booted: none where a switch is enough.
+    pub reboot_needed: Option<Prose>,
 }
 
 /// Why an effect failed.
@@ -280,4 +284,8 @@ pub struct Capabilities {
     /// Whether whoever uses it is asked before anything is activated, and for how long their
     /// answer is awaited.
     pub consent: Option<Duration>,
+    /// Whether its boot loader can boot a system once, and the old one after that.
+    pub one_shot_boot: bool,
+    /// Whether it reboots into the old boot default where a roll back fails.
+    pub last_resort: bool,
 }

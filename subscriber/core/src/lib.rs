@@ -15,6 +15,8 @@ mod ending;
 mod event;
 mod now;
 mod prepare;
+mod reboot;
+mod roll_back;
 mod start;
 mod state;
 mod step;
@@ -22,7 +24,6 @@ mod verdict;
 mod wait;
 mod waiting;
 
-pub use activate::WAY_BACK_LIMIT;
 pub use admit::{Accepted, Admission, MAX_AHEAD, admit};
 pub use attempt::{Attempt, Baseline, HealthProof, LinkProof, Procedure};
 pub use effect::{Effect, ReportBody};
@@ -31,6 +32,7 @@ pub use event::{
     ActivationEnd, Capabilities, Claim, Event, Failure, Found, Realised, RunnerTrace, Seen,
 };
 pub use now::{Monotonic, Now};
-pub use state::{Confirmed, Phase, Standing, State, Taken, Wake};
+pub use roll_back::WAY_BACK_LIMIT;
+pub use state::{Confirmed, Phase, Resort, Standing, State, Taken, Wake};
 pub use step::{Illegal, Step, step};
 pub use wait::{Consent, Wait, Waited, Window};

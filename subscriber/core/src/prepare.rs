@@ -13,7 +13,7 @@ use herald_proto::{
 
 use crate::{
     admit::{Accepted, Admission, admit},
-    attempt::changes_host,
+    attempt::{Procedure, changes_host},
     effect::Effect,
     ending::{Cause, Ending},
     event::{Failure, Realised, Seen},
@@ -154,13 +154,19 @@ impl Turn<'_> {
             return None;
         };
         match outcome {
-            Ok(Realised { closure }) => {
+            Ok(Realised { closure, reboot_needed }) => {
                 self.report_as(PhaseName::Staged, None);
                 self.state.staged = Some(order.target().toplevel.clone());
                 waited.since.get_or_insert(self.state.time(self.now));
                 let wait = Wait::NotBefore;
-                self.state.phase = Phase::Waiting { attempt, order, closure, wait, waited, starts };
-                self.proceed()?;
+                // Better now than in the middle of the night.
+                let procedure = Procedure::chosen(order.target(), reboot_needed.as_ref());
+                self.state.phase =
+                    Phase::Waiting { attempt, order, closure, wait, waited, reboot_needed, starts };
+                match procedure {
+                    Err(ending @ Ending::Rejected(_)) => self.abandon(ending),
+                    _ => self.proceed()?,
+                }
             }
             Err(failure) if failure.retry && retries < RETRIES => {
                 let retries = retries + 1;

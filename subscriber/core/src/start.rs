@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use herald_proto::{id::ClosureDigest, rejection::Code, store_path::StorePath, target::Target};
+use herald_proto::{
+    id::ClosureDigest, rejection::Code, store_path::StorePath, target::Target, text::Prose,
+};
 
 use crate::{
     admit::Accepted,
@@ -11,13 +13,13 @@ use crate::{
     ending::{Cause, Ending},
     event::{Claim, Failure, Found, RunnerTrace, Seen},
     now::Monotonic,
-    state::Phase,
+    state::{Phase, Resort},
     step::Turn,
     wait::{Consent, Wait, Waited},
 };
 
 /// How often one phase of an order may see the subscriber start before it is given up.
-const MAX_STARTS: u32 = 5;
+pub(crate) const MAX_STARTS: u32 = 5;
 
 impl Turn<'_> {
     /// Takes up what was under way, and adopts what runs.
@@ -53,8 +55,14 @@ impl Turn<'_> {
                     Phase::Realising { attempt, order, retries, starts, deadline, waited };
                 self.realise(Duration::ZERO);
             }
-            Phase::Waiting { attempt, order, closure, starts, waited, .. } => {
-                self.wait_again(attempt, order, closure, starts, waited);
+            Phase::Waiting { attempt, order, closure, starts, waited, reboot_needed, .. } => {
+                self.wait_again(attempt, order, closure, starts, waited, reboot_needed);
+            }
+            Phase::Armed { attempt, starts, .. } if attempt.procedure == Procedure::Reboot => {
+                self.started_rebooting(attempt, starts, found.claim, seen);
+            }
+            Phase::Rebooting { attempt, starts, .. } => {
+                self.started_rebooting(attempt, starts, found.claim, seen);
             }
             Phase::Armed { attempt, .. } if found.claim == Claim::Rollback => {
                 let cause = interrupted("armed", found.claim, same_boot);
@@ -65,8 +73,11 @@ impl Turn<'_> {
                 self.started_activating(attempt, deadline, seen, found);
             }
             Phase::Confirming { attempt, deadline, .. } => {
-                let held = same_boot && found.claim == Claim::Armed;
+                let held = same_boot && is_held(&attempt, found.claim);
                 if held && attempt.runs(seen) == Runs::Target {
+                    if attempt.procedure == Procedure::Reboot {
+                        self.guard_what_booted(&attempt);
+                    }
                     self.confirm(attempt, deadline);
                 } else {
                     let cause = interrupted("confirming", found.claim, same_boot);
@@ -76,8 +87,8 @@ impl Turn<'_> {
             Phase::Committing { attempt, starts, .. } => {
                 self.started_committing(attempt, starts, seen, found.claim);
             }
-            Phase::RollingBack { attempt, cause, starts, .. } => {
-                self.started_rolling_back(attempt, cause, starts, seen);
+            Phase::RollingBack { attempt, cause, starts, resort, .. } => {
+                self.started_rolling_back(attempt, cause, starts, resort, seen);
             }
         }
     }
@@ -91,10 +102,12 @@ impl Turn<'_> {
         closure: ClosureDigest,
         starts: u32,
         waited: Waited,
+        reboot_needed: Option<Prose>,
     ) {
         if self.state.boot == self.now.boot {
             let wait = Wait::NotBefore;
-            self.state.phase = Phase::Waiting { attempt, order, closure, wait, waited, starts };
+            self.state.phase =
+                Phase::Waiting { attempt, order, closure, wait, waited, reboot_needed, starts };
             self.proceed();
         } else {
             let (retries, limit) = (0, order.target().limits.realise);
@@ -112,7 +125,7 @@ impl Turn<'_> {
             self.end_attempt(&attempt, Ending::Failed(too_many_starts()), seen);
             return;
         }
-        let Attempt { number, order, closure, next, .. } = attempt;
+        let Attempt { number, order, closure, next, reboot_needed, .. } = attempt;
         match next {
             Some(next) => self.supersede_with(*next, seen),
             // Consent and window are for a start that was made: they are not asked for again.
@@ -122,7 +135,7 @@ impl Turn<'_> {
                     consent: Consent::Given,
                     closes: None,
                 };
-                self.wait_again(number, order, closure, starts + 1, waited);
+                self.wait_again(number, order, closure, starts + 1, waited, reboot_needed);
             }
         }
     }
@@ -140,7 +153,7 @@ impl Turn<'_> {
             self.stand_down(&attempt, seen);
             return;
         }
-        let held = same_boot && (found.claim == Claim::Armed || !guarded);
+        let held = same_boot && (is_held(&attempt, found.claim) || !guarded);
         let cause = interrupted("activating", found.claim, same_boot);
         match found.runner {
             RunnerTrace::Running if held => {
@@ -150,7 +163,7 @@ impl Turn<'_> {
             RunnerTrace::Ended(end) if held => {
                 self.activation_ended(end, seen);
             }
-            _ if guarded => self.roll_back(attempt, cause),
+            _ if guarded => self.roll_back(attempt, cause, seen),
             _ => self.end_attempt(&attempt, Ending::Failed(cause), seen),
         }
     }
@@ -171,16 +184,23 @@ impl Turn<'_> {
         }
     }
 
-    fn started_rolling_back(&mut self, attempt: Attempt, cause: Cause, starts: u32, seen: &Seen) {
+    fn started_rolling_back(
+        &mut self,
+        attempt: Attempt,
+        cause: Cause,
+        starts: u32,
+        resort: Resort,
+        seen: &Seen,
+    ) {
         if starts >= MAX_STARTS {
             let failure = Failure { cause: too_many_starts(), retry: false };
+            if let Phase::RollingBack { resort, .. } = &mut self.state.phase {
+                *resort = Resort::Used;
+            }
             self.rollback_ended(Err(failure), seen);
             return;
         }
-        self.give_up(attempt, cause, seen);
-        if let Phase::RollingBack { starts: counted, .. } = &mut self.state.phase {
-            *counted = starts + 1;
-        }
+        self.roll_back_again(attempt, cause, starts + 1, resort, seen);
     }
 
     /// Somebody at the host wants the system of before back: ends an attempt that has not proved
@@ -188,7 +208,7 @@ impl Turn<'_> {
     pub(crate) fn wanted_back(&mut self, target: Option<Box<Target>>, seen: &Seen) -> Option<()> {
         match (self.state.phase.clone(), target) {
             (Phase::Activating { attempt, .. } | Phase::Confirming { attempt, .. }, _)
-                if attempt.procedure.activates() =>
+                if attempt.procedure.activates() && !attempt.is_irreversible() =>
             {
                 let cause = Cause::new(Code::AskedLocally, "somebody at the host asked for it");
                 self.give_up(attempt, cause, seen);
@@ -230,7 +250,14 @@ impl Turn<'_> {
     }
 }
 
-fn interrupted(phase: &str, claim: Claim, same_boot: bool) -> Cause {
+/// Tells whether the way back of an attempt is guarded as it should be. A dead-man of a booted
+/// system is started again, and one that is irreversible has none.
+fn is_held(attempt: &Attempt, claim: Claim) -> bool {
+    let unguarded = attempt.procedure == Procedure::Reboot || attempt.is_irreversible();
+    claim == Claim::Armed || claim == Claim::None && unguarded
+}
+
+pub(crate) fn interrupted(phase: &str, claim: Claim, same_boot: bool) -> Cause {
     match (claim, same_boot) {
         (Claim::Rollback, _) => {
             Cause::new(Code::DeadMan, &format!("the dead-man rolled back while {phase}"))
@@ -244,7 +271,7 @@ fn interrupted(phase: &str, claim: Claim, same_boot: bool) -> Cause {
     }
 }
 
-fn too_many_starts() -> Cause {
+pub(crate) fn too_many_starts() -> Cause {
     let detail = format!("the subscriber started more than {MAX_STARTS} times in one phase");
     Cause::new(Code::TooManyStarts, &detail)
 }

@@ -4,6 +4,7 @@ use herald_proto::{
     id::{BootId, ClosureDigest, Incarnation, Sequence, TargetHash},
     report::{Hold, OrderName, PhaseName, Refusal},
     store_path::StorePath,
+    text::Prose,
     time::Timestamp,
 };
 
@@ -118,6 +119,9 @@ pub enum Phase {
         /// What came of waiting so far.
         #[serde(default)]
         waited: Waited,
+        /// What the target needs a reboot for, compared with what was booted.
+        #[serde(default)]
+        reboot_needed: Option<Prose>,
         /// How often the subscriber started meanwhile.
         starts: u32,
     },
@@ -136,6 +140,15 @@ pub enum Phase {
         attempt: Attempt,
         /// When the runner ends it.
         deadline: Monotonic,
+    },
+    /// Restarts the machine, to boot the new system once.
+    Rebooting {
+        /// The attempt.
+        attempt: Attempt,
+        /// When it is given up.
+        deadline: Monotonic,
+        /// How often the subscriber started meanwhile.
+        starts: u32,
     },
     /// Makes sure that the new system is reachable and healthy.
     Confirming {
@@ -169,6 +182,9 @@ pub enum Phase {
         deadline: Monotonic,
         /// How often the subscriber started meanwhile.
         starts: u32,
+        /// What became of the last resort.
+        #[serde(default)]
+        resort: Resort,
     },
     /// Is done with the order.
     Ended {
@@ -177,6 +193,19 @@ pub enum Phase {
         /// How it ended.
         ending: Ending,
     },
+}
+
+/// What became of the last resort of a roll back: a reboot into the old boot default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resort {
+    /// It was not needed yet.
+    #[default]
+    Unused,
+    /// The old system runs, and is to reach the broker again.
+    Reconnecting,
+    /// The machine was told to restart, or needs not be.
+    Used,
 }
 
 /// When the state wants to be woken by [`crate::Event::Tick`], if nothing else happens before.
@@ -262,6 +291,7 @@ impl State {
             Phase::Realising { deadline, .. }
             | Phase::Armed { deadline, .. }
             | Phase::Activating { deadline, .. }
+            | Phase::Rebooting { deadline, .. }
             | Phase::Confirming { deadline, .. }
             | Phase::Committing { deadline, .. }
             | Phase::RollingBack { deadline, .. } => Some(Wake::Monotonic(*deadline)),
@@ -295,6 +325,7 @@ impl Phase {
             Self::Waiting { .. } => PhaseName::Waiting,
             Self::Armed { .. } => PhaseName::Armed,
             Self::Activating { .. } => PhaseName::Activating,
+            Self::Rebooting { .. } => PhaseName::Rebooting,
             Self::Confirming { .. } => PhaseName::Confirming,
             Self::Committing { .. } => PhaseName::Committing,
             Self::RollingBack { .. } => PhaseName::RollingBack,
@@ -317,6 +348,7 @@ impl Phase {
         match self {
             Self::Armed { attempt, .. }
             | Self::Activating { attempt, .. }
+            | Self::Rebooting { attempt, .. }
             | Self::Confirming { attempt, .. }
             | Self::Committing { attempt, .. }
             | Self::RollingBack { attempt, .. } => Some(attempt),

@@ -7,10 +7,10 @@ use herald_proto::{
 };
 
 use crate::{
-    attempt::Attempt,
+    attempt::{Attempt, Procedure},
     effect::{Effect, ReportBody},
     ending::{Cause, Ending},
-    event::{ActivationEnd, Capabilities, Event, Failure, Seen},
+    event::{ActivationEnd, Capabilities, Event, Seen},
     now::Now,
     state::{Phase, State},
     verdict,
@@ -98,9 +98,9 @@ impl Turn<'_> {
                 self.concerns(attempt, PhaseName::Activating)?;
                 self.activation_ended(end, &seen)?;
             }
-            Event::LinkProved { attempt } => {
-                self.concerns(attempt, PhaseName::Confirming)?;
-                self.link_proved()?;
+            Event::LinkProved { attempt, seen } => {
+                self.concerns(attempt, self.state.phase.name())?;
+                self.link_proved(&seen)?;
             }
             Event::HealthChecked { attempt, began, verdict, seen } => {
                 self.concerns(attempt, PhaseName::Confirming)?;
@@ -132,6 +132,16 @@ impl Turn<'_> {
                 self.abandon(Ending::TimedOut(Cause::new(Code::LimitReached, &detail)));
             }
             Phase::Waiting { .. } => return self.wait_on(),
+            Phase::Armed { attempt, deadline, .. }
+                if late(deadline) && attempt.procedure == Procedure::Reboot =>
+            {
+                let cause = Cause::new(Code::LimitReached, "the boot loader was not told in time");
+                self.give_up(attempt, cause, seen);
+            }
+            Phase::Rebooting { attempt, deadline, .. } if late(deadline) => {
+                let cause = Cause::new(Code::LimitReached, "the machine did not restart in time");
+                self.give_up(attempt, cause, seen);
+            }
             Phase::Armed { attempt, deadline, .. } if late(deadline) => {
                 self.effects.push(Effect::Disarm { attempt: attempt.number });
                 let cause = Cause::new(Code::LimitReached, "the way back was not prepared in time");
@@ -150,8 +160,7 @@ impl Turn<'_> {
                 self.give_up(attempt, cause, seen);
             }
             Phase::RollingBack { deadline, .. } if late(deadline) => {
-                let cause = Cause::new(Code::LimitReached, "the roll back did not end in time");
-                return self.rollback_ended(Err(Failure { cause, retry: false }), seen);
+                return self.rollback_overran(seen);
             }
             _ => {}
         }
@@ -190,6 +199,7 @@ impl Turn<'_> {
         match &mut self.state.phase {
             Phase::Armed { attempt, .. }
             | Phase::Activating { attempt, .. }
+            | Phase::Rebooting { attempt, .. }
             | Phase::Confirming { attempt, .. }
             | Phase::Committing { attempt, .. }
             | Phase::RollingBack { attempt, .. } => Some(attempt),

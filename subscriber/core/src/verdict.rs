@@ -18,6 +18,15 @@ const DEAD_MAN_GRACE: Duration = Duration::from_secs(10);
 /// The exit status with which switch-to-configuration says that units failed.
 const UNITS_FAILED: i32 = 4;
 
+/// How long after the machine's start a system that was booted has to begin to prove itself.
+pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// When, after the machine's start, the dead-man goes back from a system that was booted.
+pub(crate) fn dead_man_of_a_boot(attempt: &Attempt) -> Monotonic {
+    let limits = attempt.order.target().limits;
+    Monotonic::default().plus(BOOT_LIMIT + limits.confirm + DEAD_MAN_GRACE)
+}
+
 /// Judges the end of the switch program: by what it says, and by what runs then.
 pub(crate) fn judge(
     end: ActivationEnd,

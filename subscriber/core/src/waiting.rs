@@ -11,10 +11,12 @@ use herald_proto::{
 };
 
 use crate::{
+    activate::COMMIT_LIMIT,
     attempt::{Attempt, Baseline, Procedure, changes_host},
     effect::Effect,
     ending::{Cause, Ending},
     event::{Failure, Seen},
+    now::Monotonic,
     state::Phase,
     step::Turn,
     verdict,
@@ -172,8 +174,15 @@ impl Turn<'_> {
     }
 
     pub(crate) fn permitted(&mut self, seen: &Seen) -> Option<()> {
-        let Phase::Waiting { attempt, order, closure, wait: Wait::Permit, waited, starts } =
-            self.state.phase.clone()
+        let Phase::Waiting {
+            attempt,
+            order,
+            closure,
+            wait: Wait::Permit,
+            waited,
+            reboot_needed,
+            starts,
+        } = self.state.phase.clone()
         else {
             return None;
         };
@@ -192,10 +201,12 @@ impl Turn<'_> {
             self.abandon(Ending::Failed(Cause::new(Code::NoWayBack, detail)));
             return Some(());
         };
-        let Some(procedure) = Procedure::of(order.target().action) else {
-            let detail = format!("the action {} is not known here", order.target().action);
-            self.abandon(Ending::Failed(Cause::new(Code::Unsupported, &detail)));
-            return Some(());
+        let procedure = match Procedure::chosen(order.target(), reboot_needed.as_ref()) {
+            Ok(procedure) => procedure,
+            Err(ending) => {
+                self.abandon(ending);
+                return Some(());
+            }
         };
         let baseline = Baseline {
             previous,
@@ -205,18 +216,42 @@ impl Turn<'_> {
             connected: seen.connected,
             boot: self.now.boot,
         };
-        let attempt = Attempt { number: attempt, order, closure, procedure, baseline, next: None };
+        let attempt = Attempt {
+            number: attempt,
+            order,
+            closure,
+            procedure,
+            reboot_needed,
+            baseline,
+            next: None,
+        };
         match procedure {
             Procedure::Switch | Procedure::Test => {
                 let dead_man_at = self.now.monotonic.plus(verdict::dead_man_after(&attempt));
-                self.effects.push(Effect::Arm { attempt: Box::new(attempt.clone()), dead_man_at });
-                let deadline = self.now.monotonic.plus(ARM_LIMIT);
-                self.state.phase = Phase::Armed { attempt, deadline, starts };
-                self.report();
+                let dead_man_at = (!attempt.is_irreversible()).then_some(dead_man_at);
+                self.arm(attempt, dead_man_at, ARM_LIMIT, starts);
+            }
+            Procedure::Reboot => {
+                let dead_man_at = Some(verdict::dead_man_of_a_boot(&attempt));
+                // The boot loader is written to.
+                self.arm(attempt, dead_man_at, ARM_LIMIT + COMMIT_LIMIT, starts);
             }
             Procedure::Boot => self.commit(attempt, starts),
             Procedure::DryActivate => self.activate(attempt),
         }
         Some(())
+    }
+
+    fn arm(
+        &mut self,
+        attempt: Attempt,
+        dead_man_at: Option<Monotonic>,
+        limit: Duration,
+        starts: u32,
+    ) {
+        self.effects.push(Effect::Arm { attempt: Box::new(attempt.clone()), dead_man_at });
+        let deadline = self.now.monotonic.plus(limit);
+        self.state.phase = Phase::Armed { attempt, deadline, starts };
+        self.report();
     }
 }

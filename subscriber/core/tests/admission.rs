@@ -41,7 +41,11 @@ fn the_same_order_again_is_answered_by_a_report_and_never_done_again() {
         }
         let mut host = stop.reach();
         let before = host.state.clone();
-        let effects = host.order(draft(1));
+        let same = match stop {
+            Stop::Rebooting => draft(1).to(Action::Reboot),
+            _ => draft(1),
+        };
+        let effects = host.order(same);
         assert!(matches!(&effects[..], [Effect::Report(_)]), "{stop:?}: {effects:?}");
         assert_eq!(host.state, State { reports: before.reports + 1, ..before });
     }

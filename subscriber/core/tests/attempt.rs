@@ -253,7 +253,7 @@ fn the_dead_man_comes_after_the_subscriber_however_long_each_part_takes() {
     let mut host = Stop::WaitingForPermit.reach();
     let effects = host.permit();
     let dead_man = effects.iter().find_map(|effect| match effect {
-        Effect::Arm { dead_man_at, .. } => Some(*dead_man_at),
+        Effect::Arm { dead_man_at, .. } => *dead_man_at,
         _ => None,
     });
     let dead_man = dead_man.expect("a switch is armed");

@@ -76,6 +76,7 @@ const WILD: Budget = Budget {
 fn is_smooth(choice: &Choice) -> bool {
     match choice {
         Choice::Measured | Choice::Permitted | Choice::Linked | Choice::Resumed => true,
+        Choice::Restarted { falls_back } => !falls_back,
         Choice::Window { open: good } | Choice::Answered { agrees: good } => *good,
         Choice::Realised(outcome) => outcome.is_ok(),
         Choice::Creep(part) => *part != Part::Nothing,
@@ -125,12 +126,14 @@ proptest! {
         connected in any::<bool>(),
         windows in any::<bool>(),
         consent in prop::option::of(Just(HOUR)),
+        (one_shot, last_resort) in any::<(bool, bool)>(),
         walk in prop::collection::vec((any::<u8>(), any::<u16>()), 1..60),
     ) {
         let mut sim = Sim::new(&ORDERS, WILD);
         sim.monitor.thorough = true;
         (sim.host.can.units, sim.host.can.windows) = (units, windows);
         sim.host.can.consent = consent;
+        (sim.host.can.one_shot_boot, sim.host.can.last_resort) = (one_shot, last_resort);
         sim.host.seen.connected = connected;
         if lost {
             sim.host.state.standing = Standing::Lost;
@@ -210,7 +213,7 @@ fn any_event() -> impl Strategy<Value = (u64, u8, Event)> {
             .prop_map(|(attempt, outcome, seen)| Event::ArmEnded { attempt, outcome, seen }),
         2 => (attempt(), end(), seen())
             .prop_map(|(attempt, end, seen)| Event::ActivationEnded { attempt, end, seen }),
-        1 => attempt().prop_map(|attempt| Event::LinkProved { attempt }),
+        1 => (attempt(), seen()).prop_map(|(attempt, seen)| Event::LinkProved { attempt, seen }),
         1 => (attempt(), any::<bool>())
             .prop_map(|(attempt, agrees)| Event::Answered { attempt, agrees }),
         1 => (attempt(), any::<bool>(), 0..100_000u64).prop_map(|(attempt, open, later)| {
@@ -263,6 +266,25 @@ fn every_point_of_a_small_world_is_sound() {
     let Explored { points, steps, depth, edges } = small_worlds();
     println!("{points} points, {steps} steps, {} edges, at most {depth} deep", edges.len());
     assert!(points > 10_000, "the worlds have become too small to say much: {points}");
+}
+
+/// The model of the phases: two releases of every kind that changes a host, and a crash, which may
+/// be a power cut, at any point.
+#[test]
+fn two_releases_with_a_crash_anywhere_are_sound_at_every_point() {
+    let actions = [Action::Switch, Action::Test, Action::Boot, Action::Reboot];
+    let mut explored = Explored::default();
+    for first in actions {
+        for second in actions {
+            let orders = [hasty(1).to(first), hasty(2).to(second)].map(Draft::verified);
+            let mut sim = Sim::new(&orders, Budget { starts: 1, ..QUIET });
+            (sim.host.can.one_shot_boot, sim.host.can.last_resort) = (true, true);
+            explored.explore(sim);
+        }
+    }
+    let Explored { points, steps, depth, .. } = explored;
+    println!("{points} states, {steps} steps, at most {depth} deep");
+    assert!(points > 20_000, "the model has become too small to say much: {points}");
 }
 
 /// Half a million points: some 20 seconds.

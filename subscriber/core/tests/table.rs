@@ -20,25 +20,25 @@ idle ended
     : order : realising : report:accepted report realise
 realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent
     : order : realising : report:superseded abandon release-permit report:accepted report realise
-armed activating confirming almost-proved committing rolling-back
+armed rebooting activating confirming almost-proved committing rolling-back reconnecting
     : order order-none order-surprising : = : -
 idle
     : order-again order-older order-conflicting : realising : report:accepted report realise
-realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed activating confirming almost-proved committing rolling-back ended
+realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed rebooting activating confirming almost-proved committing rolling-back reconnecting ended
     : order-again order-older order-conflicting : = : report
 idle ended
     : order-unfit order-surprising : rejected : report
 realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent
     : order-unfit order-surprising : rejected : report:superseded abandon release-permit report
-armed activating confirming almost-proved committing rolling-back
+armed rebooting activating confirming almost-proved committing rolling-back reconnecting
     : order-unfit : = : report
 idle ended
     : order-none : succeeded : report
 realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent
     : order-none : succeeded : report:cancelled abandon release-permit report
-idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed activating confirming almost-proved committing rolling-back ended
+idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed rebooting activating confirming almost-proved committing rolling-back reconnecting ended
     : refused : = : report
-idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed activating confirming almost-proved committing rolling-back ended
+idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed rebooting activating confirming almost-proved committing rolling-back reconnecting ended
     : measured : = : -
 
 realising : progress : = : report
@@ -47,7 +47,7 @@ realising : realise-failed-for-now : = : report realise
 realising : realise-failed : failed : abandon release-permit report
 realising : realise-overran : timed-out : abandon release-permit report
 
-idle realising armed activating confirming almost-proved committing rolling-back ended : hold : = : report
+idle realising armed rebooting activating confirming almost-proved committing rolling-back reconnecting ended : hold : = : report
 waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent
     : hold : = : release-permit report
 held : resume : = : request-permit report
@@ -73,6 +73,7 @@ activating
     : rolling-back : roll-back report
 
 confirming almost-proved : linked : = : -
+reconnecting : linked : rolled-back : release-permit report clean-up
 confirming : healthy : = : check-health
 confirming almost-proved
     : unhealthy healthy-over-previous healthy-over-nothing : = : check-health
@@ -88,24 +89,25 @@ committing
     : committed-over-other commit-failed-over-other : overridden-locally
     : disarm release-permit report clean-up measure
 
-rolling-back : undone undone-despite-failure : rolled-back : release-permit report clean-up
-rolling-back
+rolling-back reconnecting : undone undone-despite-failure : rolled-back : release-permit report clean-up
+rolling-back reconnecting
     : undone-over-target undone-over-nothing undone-no-profile undone-no-default not-undone
     : degraded : release-permit report clean-up
-rolling-back
+rolling-back reconnecting
     : undone-over-other : overridden-locally : disarm release-permit report clean-up measure
 
-realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed activating confirming almost-proved committing rolling-back
+realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed rebooting activating confirming almost-proved committing rolling-back reconnecting
     : tick : = : -
 realising : tick-late tick-late-over-other : timed-out : abandon release-permit report
 waiting-for-time : tick-late tick-late-over-other : = : request-permit
 waiting-for-consent : tick-late tick-late-over-other : = : request-permit
 waiting-for-permit held waiting-for-window : tick-late tick-late-over-other : expired : abandon release-permit report
 armed : tick-late tick-late-over-other : timed-out : disarm release-permit report clean-up
+reconnecting : tick-late : = : reboot report
 activating : tick-late tick-late-over-other : rolling-back : roll-back report
-confirming almost-proved committing : tick-late : rolling-back : roll-back report
+rebooting confirming almost-proved committing : tick-late : rolling-back : roll-back report
 rolling-back : tick-late : degraded : release-permit report clean-up
-confirming almost-proved committing rolling-back
+rebooting confirming almost-proved committing rolling-back reconnecting
     : tick-late-over-other : overridden-locally : disarm release-permit report clean-up measure
 ";
 
@@ -120,7 +122,7 @@ const EVENTS: &[(&str, Happening)] = &[
     ("order-conflicting", |host| {
         order(host, draft(1).with(|_, target| target.toplevel = system('c')))
     }),
-    ("order-unfit", |host| order(host, draft(2).to(Action::Reboot))),
+    ("order-unfit", |host| order(host, draft(2).to(Action::Unknown(99)))),
     ("order-surprising", |host| {
         order(host, draft(2).with(|_, target| target.expect_current = vec![system('c')]))
     }),
@@ -180,7 +182,7 @@ const EVENTS: &[(&str, Happening)] = &[
         let end = ActivationEnd::Unknown { reason: Prose::lossy("no result") };
         activation_ended(host, end, Some(new(1)))
     }),
-    ("linked", |host| Event::LinkProved { attempt: host.attempt() }),
+    ("linked", |host| Event::LinkProved { attempt: host.attempt(), seen: host.seen.clone() }),
     ("healthy", |host| checked(host, Ok(()), Some(new(1)))),
     ("unhealthy", |host| checked(host, Err(Prose::lossy("no")), Some(new(1)))),
     ("healthy-over-previous", |host| checked(host, Ok(()), Some(old()))),
@@ -389,6 +391,7 @@ fn every_stop_is_where_its_name_says() {
             | Stop::WaitingForWindow
             | Stop::WaitingForConsent => "waiting",
             Stop::AlmostProved => "confirming",
+            Stop::Reconnecting => "rolling-back",
             Stop::Ended(_) => {
                 assert!(host.phase().is_terminal(), "{stop:?}: {phase}");
                 continue;

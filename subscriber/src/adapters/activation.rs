@@ -13,8 +13,9 @@ use super::{
     record::{ArmedRecord, NotClaimed, Outcome, Records},
 };
 use crate::{
-    config::{Profile, Runner},
+    config::{Profile, Restart, Runner},
     ports::{Activation, Pending},
+    prepare_reboot::remove_profile,
     roll_back::undo_once,
 };
 
@@ -35,19 +36,56 @@ pub struct Activator {
     name: ProfileName,
     profile: Profile,
     runner: Runner,
+    restart: Restart,
     launcher: Launcher,
     records: Records,
 }
 
 impl Activator {
     /// Makes the activator of a profile, with its state folder.
-    pub fn new(name: &ProfileName, profile: &Profile, runner: Runner, records: Records) -> Self {
+    pub fn new(
+        name: &ProfileName,
+        profile: &Profile,
+        runner: Runner,
+        restart: Restart,
+        records: Records,
+    ) -> Self {
         let launcher = Launcher::new(runner, name.clone(), records.folder());
-        Self { name: name.clone(), profile: profile.clone(), runner, launcher, records }
+        Self { name: name.clone(), profile: profile.clone(), runner, restart, launcher, records }
     }
 
-    fn record(&self, attempt: &Attempt, dead_man_at: Monotonic) -> ArmedRecord {
-        ArmedRecord::new(attempt, &self.name, &self.profile, self.runner, dead_man_at)
+    fn record(&self, attempt: &Attempt, dead_man_at: Option<Monotonic>) -> ArmedRecord {
+        let Self { name, profile, runner, restart, .. } = self;
+        ArmedRecord::new(attempt, name, profile, *runner, restart, dead_man_at)
+    }
+
+    /// Has the new system booted once, in a process of its own, and waits for its end.
+    async fn prepare_reboot(&self, number: u64) -> Result<(), Failure> {
+        let failed = |problem: &str| failure(Code::ArmFailed, problem);
+        if self.records.prepared(number).is_none() {
+            let args = self.arguments("prepare-reboot", number);
+            let started = self.launcher.start(Role::PrepareReboot, number, args).await;
+            started.map_err(|error| failed(&error.to_string()))?;
+        }
+        let prepared = || self.records.prepared(number);
+        judge("preparing", self.wait_for(&[Role::PrepareReboot], number, prepared).await)
+            .map_err(|problem| failed(&problem))
+    }
+
+    /// Has the boot loader forget a system that was to be booted once.
+    async fn forget_reboot(&self, attempt: u64) {
+        let Some(reboot) = self.records.read(attempt).ok().and_then(|record| record.reboot) else {
+            return;
+        };
+        if let Err(error) = self.launcher.stop(Role::PrepareReboot, attempt).await {
+            tracing::error!(attempt, %error, "cannot stop what prepares a reboot");
+        }
+        if let Err(error) = reboot.loader.boot_the_default().await {
+            tracing::error!(attempt, %error, "cannot tell the boot loader to take the default");
+        }
+        if let Err(error) = remove_profile(&reboot.own_profile) {
+            tracing::error!(attempt, %error, "cannot remove the entry of the boot loader");
+        }
     }
 
     /// Starts a roll back process: at once, or when a time comes.
@@ -97,7 +135,7 @@ impl Activator {
         } else if self.records.holder(number) == Claim::None {
             // Nothing was armed, as nothing is activated; a roll back needs the record all the same.
             check_toplevels(attempt)?;
-            let record = self.record(attempt, Monotonic::default());
+            let record = self.record(attempt, Some(Monotonic::default()));
             let written = self.records.write(Claim::Commit, &record);
             written.map_err(|error| failed(&error.to_string()))?;
         }
@@ -118,7 +156,7 @@ impl Activator {
         let number = attempt.number;
         let failed = |problem: &str| failure(Code::RollbackFailed, problem);
         if self.records.holder(number) == Claim::None {
-            let record = self.record(attempt, Monotonic::default());
+            let record = self.record(attempt, Some(Monotonic::default()));
             let written = self.records.write(Claim::Rollback, &record);
             written.map_err(|error| failed(&error.to_string()))?;
         }
@@ -145,19 +183,46 @@ impl Activation for Activator {
     fn arm<'a>(
         &'a self,
         attempt: &'a Attempt,
-        dead_man_at: Monotonic,
+        dead_man_at: Option<Monotonic>,
     ) -> Pending<'a, Result<(), Failure>> {
         Box::pin(async move {
             check_toplevels(attempt)?;
             let record = self.record(attempt, dead_man_at);
             let failed = |error: std::io::Error| failure(Code::ArmFailed, &error.to_string());
             self.records.write(Claim::Armed, &record).map_err(failed)?;
-            self.start_roll_back(Role::DeadMan, attempt.number).await.map_err(failed)
+            match (attempt.procedure, dead_man_at) {
+                (Procedure::Reboot, _) => self.prepare_reboot(attempt.number).await,
+                (_, Some(_)) => {
+                    self.start_roll_back(Role::DeadMan, attempt.number).await.map_err(failed)
+                }
+                (_, None) => Ok(()),
+            }
+        })
+    }
+
+    fn reboot<'a>(&'a self, attempt: &'a Attempt) -> Pending<'a, ()> {
+        Box::pin(async move {
+            tracing::warn!(attempt = attempt.number, "restarting the machine");
+            if let Err(error) = restart(&self.restart.command).await {
+                tracing::error!(%error, "cannot restart the machine");
+            }
+        })
+    }
+
+    fn guard<'a>(&'a self, attempt: &'a Attempt, dead_man_at: Monotonic) -> Pending<'a, ()> {
+        Box::pin(async move {
+            let number = attempt.number;
+            tracing::debug!(number, dead_man_at = dead_man_at.as_millis(), "guarding what booted");
+            // The record has the same time: it was written for this boot.
+            if let Err(error) = self.start_roll_back(Role::DeadMan, number).await {
+                tracing::error!(number, %error, "cannot start the dead-man");
+            }
         })
     }
 
     fn disarm(&self, attempt: u64) -> Pending<'_, ()> {
         Box::pin(async move {
+            self.forget_reboot(attempt).await;
             if let Err(error) = self.records.withdraw(attempt) {
                 tracing::error!(attempt, %error, "cannot take the armed record away");
             }
@@ -180,7 +245,7 @@ impl Activation for Activator {
             if self.records.result(number).is_none() {
                 let verb = match attempt.procedure {
                     Procedure::DryActivate => "dry-activate",
-                    Procedure::Switch | Procedure::Test | Procedure::Boot => "test",
+                    _ => "test",
                 };
                 let program = attempt.order.target().toplevel.as_path().join(SWITCH_PROGRAM);
                 let mut args = self.arguments("activate", number);
@@ -261,6 +326,20 @@ impl Activation for Activator {
             self.records.remove(attempt);
         })
     }
+}
+
+/// How long a program that restarts the machine may take: it only asks for it.
+const RESTART_LIMIT: Duration = Duration::from_secs(60);
+
+/// Asks for a restart of the machine.
+///
+/// # Errors
+/// What the program said; the machine does not restart then.
+pub async fn restart(command: &[String]) -> Result<(), String> {
+    let (program, args) = command.split_first().ok_or("no program is named")?;
+    let mut command = super::command::program(program);
+    let asked = super::command::output_within(command.args(args), RESTART_LIMIT).await;
+    asked.map(drop).map_err(|error| error.to_string())
 }
 
 /// Judges a commit or roll back by what its process wrote down.

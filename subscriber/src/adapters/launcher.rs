@@ -33,6 +33,8 @@ const ASK_LIMIT: Duration = Duration::from_secs(10);
 pub enum Role {
     /// Runs the switch program.
     Activate,
+    /// Has a new system booted once.
+    PrepareReboot,
     /// Sets the profile and the boot default.
     Commit,
     /// Brings the previous system back, now.
@@ -43,11 +45,13 @@ pub enum Role {
 
 impl Role {
     /// All of them, those first that could undo what the others do.
-    pub const ALL: [Self; 4] = [Self::DeadMan, Self::RollBack, Self::Commit, Self::Activate];
+    pub const ALL: [Self; 5] =
+        [Self::DeadMan, Self::RollBack, Self::Commit, Self::PrepareReboot, Self::Activate];
 
     fn name(self) -> &'static str {
         match self {
             Self::Activate => "activate",
+            Self::PrepareReboot => "prepare-reboot",
             Self::Commit => "commit",
             Self::RollBack => "roll-back",
             Self::DeadMan => "dead-man",
@@ -268,7 +272,7 @@ fn properties(role: Role) -> impl Iterator<Item = &'static str> {
         "--property=OOMScoreAdjust=-1000",
     ];
     let own = match role {
-        Role::Activate | Role::Commit => ACTIVATION,
+        Role::Activate | Role::PrepareReboot | Role::Commit => ACTIVATION,
         Role::RollBack | Role::DeadMan => WAY_BACK,
     };
     EACH.iter().chain(own).copied()

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use herald_core::{Cause, Failure, Realised};
+use herald_core::{Cause, Failure};
 use herald_proto::{
     closure::Manifest,
     id::ClosureDigest,
@@ -102,7 +102,7 @@ impl Closures for Nix {
         target: &'a Target,
         recorded: Option<ClosureDigest>,
         progress: &'a dyn Fn(Progress),
-    ) -> Pending<'a, Result<Realised, Failure>> {
+    ) -> Pending<'a, Result<ClosureDigest, Failure>> {
         Box::pin(async move {
             let toplevel = &target.toplevel;
             self.fetch(toplevel, progress).await?;
@@ -112,7 +112,7 @@ impl Closures for Nix {
             self.sync_store().map_err(|error| {
                 failed(Code::RealiseFailed, &format!("syncing the store: {error}"), true)
             })?;
-            Ok(Realised { closure: closure.digest })
+            Ok(closure.digest)
         })
     }
 

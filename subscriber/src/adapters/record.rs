@@ -15,11 +15,14 @@ use std::{
 use herald_core::{ActivationEnd, Attempt, Claim, Monotonic, Procedure};
 use herald_proto::{host::ProfileName, id::BootId, store_path::StorePath};
 
+use super::boot_loader::BootLoader;
 use crate::{
-    config::{Profile, Runner},
+    config::{Profile, Restart, Runner},
     durable,
 };
 
+/// A time that does not come; TOML has no greater number.
+const NEVER: u64 = i64::MAX.cast_unsigned();
 /// The number of the format. A reader refuses any other.
 const FORMAT: u16 = 1;
 
@@ -54,6 +57,25 @@ pub struct ArmedRecord {
     pub activate_limit: u64,
     /// What runs the processes.
     pub runner: Runner,
+    /// The program that restarts the machine, where that is the last resort of a roll back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_resort: Option<Vec<String>>,
+    /// What there is to know about a system that is booted and not activated.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "boot_once")]
+    pub reboot: Option<RebootRecord>,
+}
+
+/// What is needed to boot a system once, and to forget it again.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RebootRecord {
+    /// The profile through which the boot loader has an entry for it.
+    pub own_profile: PathBuf,
+    /// The program that restarts the machine.
+    pub command: Vec<String>,
+    /// The program that armed this: it goes back, too.
+    pub program: PathBuf,
+    /// The boot loader.
+    pub loader: BootLoader,
 }
 
 /// The records and results of a profile's attempts.
@@ -90,9 +112,12 @@ impl ArmedRecord {
         profile_name: &ProfileName,
         profile: &Profile,
         runner: Runner,
-        dead_man_at: Monotonic,
+        restart: &Restart,
+        dead_man_at: Option<Monotonic>,
     ) -> Self {
         let target = attempt.order.target();
+        // Only the system itself is what boots.
+        let boots = *profile_name == ProfileName::system();
         let activate_limit = target.limits.activate.as_millis();
         Self {
             format: FORMAT,
@@ -106,9 +131,16 @@ impl ArmedRecord {
             profile_link: fs::read_link(&profile.profile).ok(),
             boot_default: attempt.baseline.boot_default.clone(),
             boot: attempt.baseline.boot,
-            dead_man_at: dead_man_at.as_millis(),
+            dead_man_at: dead_man_at.map_or(NEVER, Monotonic::as_millis),
             activate_limit: u64::try_from(activate_limit).unwrap_or(u64::MAX),
             runner,
+            last_resort: (boots && restart.is_last_resort).then(|| restart.command.clone()),
+            reboot: (attempt.procedure == Procedure::Reboot).then(|| RebootRecord {
+                own_profile: restart.own_profile.clone(),
+                command: restart.command.clone(),
+                program: std::env::current_exe().unwrap_or_default(),
+                loader: restart.loader.clone(),
+            }),
         }
     }
 
@@ -245,6 +277,19 @@ impl Records {
     /// Reads how the activation of an attempt ended, if it has.
     pub fn result(&self, attempt: u64) -> Option<ActivationEnd> {
         toml::from_str(&fs::read_to_string(self.file("result", attempt)).ok()?).ok()
+    }
+
+    /// Writes how the preparation of a reboot ended, durably.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn write_prepared(&self, attempt: u64, outcome: &Outcome) -> io::Result<()> {
+        self.write_outcome("prepared", attempt, outcome)
+    }
+
+    /// Reads how the preparation of a reboot ended, if it has.
+    pub fn prepared(&self, attempt: u64) -> Option<Outcome> {
+        self.outcome("prepared", attempt)
     }
 
     /// Writes how the commit of an attempt ended, durably.

@@ -8,9 +8,9 @@ use std::{
 };
 
 use herald_core::Seen;
-use herald_proto::{host::UnitName, store_path::StorePath};
+use herald_proto::{host::UnitName, store_path::StorePath, text::Prose};
 
-use super::{command::CommandFailed, launcher::systemctl};
+use super::{command::CommandFailed, launcher::systemctl, reboot_need::reboot_needed};
 use crate::{
     config::{Profile, Runner},
     ports::{Machine, Pending},
@@ -45,6 +45,10 @@ impl Machine for Systems {
                 connected: self.connected.get(),
             }
         })
+    }
+
+    fn reboot_needed(&self, toplevel: &StorePath) -> Option<Prose> {
+        reboot_needed(&self.profile.booted, &self.profile.current, toplevel.as_path())
     }
 }
 

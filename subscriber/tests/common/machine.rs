@@ -86,6 +86,8 @@ impl Machine {
             dead_man_at,
             activate_limit: 20_000,
             runner: Runner::Direct,
+            last_resort: None,
+            reboot: None,
         }
     }
 

@@ -7,5 +7,6 @@
 mod common;
 mod dead_man;
 mod launcher;
+mod reboot;
 mod roll_back;
 mod runner;

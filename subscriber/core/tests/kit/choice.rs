@@ -40,6 +40,10 @@ pub(crate) enum Choice {
     Held,
     Resumed,
     WantedBack,
+    /// The machine does as it was told and restarts; the new system may not come up.
+    Restarted {
+        falls_back: bool,
+    },
     Permitted,
     Armed(bool),
     /// The record is there, but nobody hears of it.

@@ -5,7 +5,7 @@ use std::{
     hash::{Hash as _, Hasher as _},
 };
 
-use herald_proto::target::Action;
+use herald_proto::target::{Action, Mark};
 
 use super::{
     Draft, HOUR, SECOND,
@@ -112,6 +112,21 @@ pub(crate) fn small_worlds() -> Explored {
         ),
     ];
     let mut explored = Explored::default();
+    let forever = |draft: Draft| draft.with(|_, target| target.marks = vec![Mark::Irreversible]);
+    let crash = Budget { dead_man: 1, sick: 1, ..starts };
+    let rebooting = [
+        (vec![hasty(1).to(Action::Reboot)], Budget { starts: 2, dead_man: 1, ..QUIET }),
+        (vec![hasty(1).to(Action::Reboot), hasty(2)], crash),
+        (vec![hasty(1).to(Action::Reboot)], meddled),
+        (vec![switch(), hasty(2).to(Action::None)], crash),
+        (vec![forever(switch()), hasty(2)], Budget { people: 1, ..starts }),
+    ];
+    for (drafts, budget) in rebooting {
+        let orders: Vec<_> = drafts.into_iter().map(Draft::verified).collect();
+        let mut sim = Sim::new(&orders, budget);
+        (sim.host.can.one_shot_boot, sim.host.can.last_resort) = (true, true);
+        explored.explore(sim);
+    }
     for (drafts, budget) in attended {
         let orders: Vec<_> = drafts.into_iter().map(Draft::verified).collect();
         let mut sim = Sim::new(&orders, budget);

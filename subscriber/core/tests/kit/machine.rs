@@ -118,6 +118,13 @@ impl Host {
         self.seen.booted.clone_from(&self.seen.boot_default);
     }
 
+    /// Restarts the machine into a system that is not the boot default.
+    pub(crate) fn reboot_into(&mut self, toplevel: StorePath) {
+        self.reboot();
+        self.seen.running = Some(toplevel.clone());
+        self.seen.booted = Some(toplevel);
+    }
+
     pub(crate) fn start(&mut self, found: Found) -> Vec<Effect> {
         let seen = self.seen.clone();
         self.take(Event::Started { seen, found })
@@ -171,7 +178,8 @@ impl Host {
     }
 
     pub(crate) fn link(&mut self) -> Vec<Effect> {
-        self.take(Event::LinkProved { attempt: self.attempt() })
+        let (attempt, seen) = (self.attempt(), self.seen.clone());
+        self.take(Event::LinkProved { attempt, seen })
     }
 
     /// A round of health checks begins and ends now.

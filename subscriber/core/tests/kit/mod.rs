@@ -74,7 +74,7 @@ pub(crate) fn closure(toplevel: &StorePath) -> ClosureDigest {
 }
 
 pub(crate) fn realised(toplevel: &StorePath) -> Realised {
-    Realised { closure: closure(toplevel) }
+    Realised { closure: closure(toplevel), reboot_needed: None }
 }
 
 pub(crate) fn failure(code: Code, retry: bool) -> Failure {
@@ -87,7 +87,14 @@ pub(crate) fn refusal(message: &str) -> Refusal {
 }
 
 pub(crate) fn capabilities() -> Capabilities {
-    Capabilities { store_dir: "/nix/store".into(), units: true, windows: false, consent: None }
+    Capabilities {
+        store_dir: "/nix/store".into(),
+        units: true,
+        windows: false,
+        consent: None,
+        one_shot_boot: false,
+        last_resort: false,
+    }
 }
 
 pub(crate) fn later(now: &mut Now, span: Duration) {
@@ -189,6 +196,8 @@ pub(crate) fn effect_name(effect: &Effect, phase: &str) -> String {
         Effect::RequestPermit { .. } => "request-permit",
         Effect::ReleasePermit => "release-permit",
         Effect::Arm { .. } => "arm",
+        Effect::Reboot { .. } => "reboot",
+        Effect::Guard { .. } => "guard",
         Effect::Disarm { .. } => "disarm",
         Effect::Activate { .. } => "activate",
         Effect::ProveLink { .. } => "prove-link",
@@ -210,7 +219,7 @@ pub(crate) fn attempt_of(event: &mut Event) -> Option<&mut u64> {
         | Event::Permitted { attempt, .. }
         | Event::ArmEnded { attempt, .. }
         | Event::ActivationEnded { attempt, .. }
-        | Event::LinkProved { attempt }
+        | Event::LinkProved { attempt, .. }
         | Event::HealthChecked { attempt, .. }
         | Event::CommitEnded { attempt, .. }
         | Event::RollbackEnded { attempt, .. } => Some(attempt),

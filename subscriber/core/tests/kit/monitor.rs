@@ -81,7 +81,7 @@ impl Monitor {
                 Effect::Arm { dead_man_at, .. } => {
                     arms += 1;
                     assert!(matches!(event, Event::Permitted { .. }), "only a permit arms");
-                    self.dead_man_at = Some(*dead_man_at);
+                    self.dead_man_at = *dead_man_at;
                     self.armed = None;
                 }
                 Effect::Activate { attempt, .. } if attempt.procedure.activates() => {
@@ -90,6 +90,14 @@ impl Monitor {
                     assert!(armed || goes_on, "an activation without a way back");
                     self.activated = Some(attempt.number);
                 }
+                Effect::Reboot { attempt } => {
+                    let back = matches!(after.state.phase, Phase::RollingBack { .. });
+                    let armed = self.armed == Some(attempt.number);
+                    let goes_on = matches!(before.phase, Phase::Rebooting { .. });
+                    assert!(back || armed || goes_on, "a reboot without a way back");
+                    self.activated = Some(attempt.number);
+                }
+                Effect::Guard { dead_man_at, .. } => self.dead_man_at = Some(*dead_man_at),
                 Effect::Commit { attempt } => {
                     if attempt.procedure.activates() {
                         let link = self.link || !attempt.baseline.connected;
@@ -147,6 +155,9 @@ impl Monitor {
         }
         let seen = seen_in(event).expect("an attempt ends by what is seen");
         let baseline = &attempt.baseline;
+        if attempt.is_irreversible() {
+            assert_ne!(ending, PhaseName::RolledBack, "what is irreversible was undone");
+        }
         let touched = self.activated == Some(attempt.number)
             || self.committed == Some(attempt.number)
             || matches!(before.phase, Phase::Committing { .. } | Phase::RollingBack { .. });
@@ -155,7 +166,7 @@ impl Monitor {
                 assert_eq!(self.committed, Some(attempt.number), "a success without a commit");
                 assert!(matches!(event, Event::CommitEnded { outcome: Ok(()), .. }));
                 assert_eq!(seen.running.as_ref(), Some(&attempt.order.target().toplevel));
-                if attempt.procedure == Procedure::Switch {
+                if attempt.procedure != Procedure::Test {
                     assert_eq!(seen.running, seen.profile);
                     assert_eq!(seen.running, seen.boot_default);
                 }
@@ -191,10 +202,15 @@ impl Monitor {
             assert!(!self.permit, "{:?} holds a permit", new.phase.name());
         }
         assert_eq!(new.wake().is_none(), ended, "every wait has an end");
-        if let (Phase::Confirming { deadline, .. }, Some(dead_man)) =
-            (&new.phase, self.dead_man_at.filter(|_| old.boot == new.boot))
+        let guarded = |attempt: &herald_core::Attempt| {
+            !attempt.is_irreversible()
+                && (old.boot == new.boot || attempt.procedure == Procedure::Reboot)
+        };
+        if let (Phase::Confirming { attempt, deadline, .. }, Some(dead_man)) =
+            (&new.phase, self.dead_man_at)
+            && guarded(attempt)
         {
-            assert!(dead_man.since(*deadline) > 10 * SECOND, "the dead-man would come first");
+            assert!(dead_man.since(*deadline) >= 10 * SECOND, "the dead-man would come first");
         }
         if self.thorough {
             survives_its_encoding(new);
@@ -211,6 +227,7 @@ fn seen_in(event: &Event) -> Option<&herald_core::Seen> {
         | Event::ArmEnded { seen, .. }
         | Event::ActivationEnded { seen, .. }
         | Event::HealthChecked { seen, .. }
+        | Event::LinkProved { seen, .. }
         | Event::CommitEnded { seen, .. }
         | Event::RollbackEnded { seen, .. }
         | Event::WantedBack { seen, .. }
@@ -250,6 +267,7 @@ pub(crate) fn waiting_leads_to_an_end(mut host: Host) {
 /// Gives what counts of a phase, without its times.
 pub(crate) fn essence(phase: &Phase, now: &Now) -> String {
     let order = phase.order().map(|order| order.sequence.number() % 100);
+    let what = phase.attempt().map(|attempt| (attempt.procedure, attempt.is_irreversible()));
     let next = phase
         .attempt()
         .and_then(|attempt| attempt.next.as_ref())
@@ -265,8 +283,12 @@ pub(crate) fn essence(phase: &Phase, now: &Now) -> String {
             let consent = consent.split(' ').next().unwrap_or_default();
             format!("{due} {consent} {} {starts}", waited.closes.is_some())
         }
-        Phase::Armed { starts, .. } | Phase::Committing { starts, .. } => format!("{starts}"),
-        Phase::RollingBack { cause, starts, .. } => format!("{starts} {:?}", cause.code),
+        Phase::Armed { starts, .. }
+        | Phase::Rebooting { starts, .. }
+        | Phase::Committing { starts, .. } => format!("{starts}"),
+        Phase::RollingBack { cause, starts, resort, .. } => {
+            format!("{starts} {:?} {resort:?}", cause.code)
+        }
         Phase::Confirming { link, health: HealthProof::HealthySince(since), .. } => {
             format!("{link:?} {:?}", now.monotonic.since(*since))
         }
@@ -278,5 +300,5 @@ pub(crate) fn essence(phase: &Phase, now: &Now) -> String {
         let path = &attempt.baseline;
         (path.previous.name(), path.profile.as_ref().map(|path| path.name()), path.connected)
     });
-    format!("{} {order:?} {next:?} {rest} {baseline:?}", phase.name())
+    format!("{} {order:?} {next:?} {what:?} {rest} {baseline:?}", phase.name())
 }

@@ -1,6 +1,8 @@
 //! A small world: a machine that changes only by what the core asks for, by people and by power
 //! cuts. At each point it offers all that can happen next; a test takes one, or all.
 
+mod deeds;
+
 use std::{rc::Rc, time::Duration};
 
 use herald_core::{Claim, Effect, Event, Failure, Found, Procedure, RunnerTrace, Step, Window};
@@ -15,7 +17,7 @@ use super::{
     closure, draft, failure,
     machine::{Host, exited},
     monitor::{Edge, Monitor},
-    old, other, realised, refusal,
+    realised, refusal,
 };
 
 /// A host, its world, and the watch over both.
@@ -33,6 +35,8 @@ pub(crate) struct Sim {
     /// Whether somebody looks at the windows, and whether somebody was asked.
     looks: bool,
     asked: bool,
+    /// What the boot loader was told to boot, once.
+    one_shot: Option<StorePath>,
     measures: Vec<StorePath>,
     orders: Rc<[Verified<Order>]>,
 }
@@ -50,6 +54,7 @@ impl Sim {
             permit: None,
             looks: false,
             asked: false,
+            one_shot: None,
             measures: vec![],
             orders: orders.into(),
         }
@@ -131,7 +136,15 @@ impl Sim {
                 choices.extend((self.claim != Claim::Rollback).then_some(Choice::Committed(true)));
                 choices.push(Choice::Committed(false));
             }
-            Some(Effect::RollBack { .. }) => {
+            Some(Effect::Reboot { .. }) => {
+                choices.push(Choice::Restarted { falls_back: false });
+                let may_fail = self.one_shot.is_some();
+                choices.extend(may_fail.then_some(Choice::Restarted { falls_back: true }));
+            }
+            Some(Effect::RollBack { attempt }) => {
+                if attempt.procedure == Procedure::Reboot && self.runs_target(attempt) {
+                    choices.push(Choice::Restarted { falls_back: false });
+                }
                 choices.extend([true, false].map(Choice::RolledBack));
             }
             _ => {}
@@ -162,6 +175,11 @@ impl Sim {
             {
                 let target = Some(attempt.order.target().toplevel.clone());
                 (part == Part::Profile || seen.profile == target).then_some(target)
+            }
+            (Effect::RollBack { attempt }, Part::Running)
+                if attempt.procedure == Procedure::Reboot && self.runs_target(attempt) =>
+            {
+                None
             }
             (Effect::RollBack { attempt }, part) => {
                 let baseline = &attempt.baseline;
@@ -247,14 +265,14 @@ impl Sim {
                 Event::Permitted { attempt, seen }
             }
             Choice::Armed(good) => {
-                self.current = None;
                 if *good {
-                    self.claim = Claim::Armed;
+                    self.arm();
                 }
+                let seen = self.host.seen.clone();
                 Event::ArmEnded { attempt, outcome: outcome(*good), seen }
             }
             Choice::ArmedUnheard => {
-                self.claim = Claim::Armed;
+                self.arm();
                 return vec![];
             }
             Choice::Creep(part) => {
@@ -273,7 +291,7 @@ impl Sim {
             }
             Choice::Linked => {
                 self.current = None;
-                Event::LinkProved { attempt }
+                Event::LinkProved { attempt, seen }
             }
             Choice::Checked(good) => {
                 if let Some(Effect::CheckHealth { delay, .. }) = self.check.take() {
@@ -314,19 +332,26 @@ impl Sim {
             }
             Choice::Start { rebooted, runner } => {
                 self.left.starts = self.left.starts.saturating_sub(1);
-                (self.current, self.check, self.permit) = (None, None, None);
-                (self.looks, self.asked) = (false, false);
-                self.measures.clear();
+                self.stop_subscriber();
                 if *rebooted {
-                    self.host.reboot();
+                    self.restart(false);
                 }
                 let seen = self.host.seen.clone();
                 Event::Started { seen, found: Found { claim: self.claim, runner: runner.clone() } }
             }
+            Choice::Restarted { falls_back } => {
+                self.stop_subscriber();
+                self.restart(*falls_back);
+                let seen = self.host.seen.clone();
+                let found = Found { claim: self.claim, runner: RunnerTrace::None };
+                Event::Started { seen, found }
+            }
             Choice::DeadMan { done } => {
                 self.left.dead_man = self.left.dead_man.saturating_sub(1);
                 self.claim = Claim::Rollback;
-                if *done {
+                let booted = self.host.state.phase.attempt();
+                let booted = booted.is_some_and(|a| a.procedure == Procedure::Reboot);
+                if *done && !booted {
                     self.host.seen.running = Some(self.previous());
                 }
                 return vec![];
@@ -338,25 +363,6 @@ impl Sim {
             }
         };
         self.feed(event)
-    }
-
-    fn let_somebody(&mut self, deed: Deed) {
-        let back = self.previous();
-        let seen = &mut self.host.seen;
-        match deed {
-            Deed::Switches => {
-                seen.running = Some(other());
-                seen.profile = Some(other());
-                seen.boot_default = Some(other());
-            }
-            Deed::Tests => seen.running = Some(other()),
-            Deed::GoesBack => seen.running = Some(back),
-            Deed::Unplugs => seen.connected = !seen.connected,
-        }
-    }
-
-    fn previous(&self) -> StorePath {
-        self.host.state.phase.attempt().map_or_else(old, |a| a.baseline.previous.clone())
     }
 
     fn feed(&mut self, event: Event) -> Vec<Edge> {
@@ -378,11 +384,17 @@ impl Sim {
             Effect::Realise { .. }
             | Effect::Arm { .. }
             | Effect::Activate { .. }
+            | Effect::Reboot { .. }
             | Effect::ProveLink { .. } => self.current = Some(effect),
+            Effect::Guard { .. } => {
+                if self.claim == Claim::None {
+                    self.claim = Claim::Armed;
+                }
+            }
             Effect::Commit { .. } => (self.current, self.check) = (Some(effect), None),
             Effect::RollBack { .. } => {
                 (self.current, self.check) = (Some(effect), None);
-                self.claim = Claim::Rollback;
+                (self.claim, self.one_shot) = (Claim::Rollback, None);
             }
             Effect::CheckHealth { .. } => self.check = Some(effect),
             Effect::LookAtWindows { .. } => (self.looks, self.asked) = (true, false),
@@ -396,7 +408,7 @@ impl Sim {
                 (self.looks, self.asked) = (false, false);
             }
             Effect::Disarm { .. } => {
-                (self.current, self.check) = (None, None);
+                (self.current, self.check, self.one_shot) = (None, None, None);
                 if self.claim == Claim::Armed {
                     self.claim = Claim::None;
                 }
@@ -432,7 +444,7 @@ impl Sim {
             self.measures.len(),
             self.left,
             self.monitor.essence(),
-            (state.hold.is_some(), self.looks, self.asked, quarantine),
+            (state.hold.is_some(), self.looks, self.asked, quarantine, &self.one_shot),
         )
     }
 }

@@ -29,6 +29,10 @@ pub(crate) enum Stop {
     AlmostProved,
     Committing,
     RollingBack,
+    /// The old system runs again, and is to reach the broker.
+    Reconnecting,
+    /// The machine was told to restart, to boot the new system once.
+    Rebooting,
     Ended(Ended),
 }
 
@@ -46,7 +50,7 @@ pub(crate) enum Ended {
 }
 
 impl Stop {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Idle,
         Self::Realising,
         Self::WaitingForTime,
@@ -60,6 +64,8 @@ impl Stop {
         Self::AlmostProved,
         Self::Committing,
         Self::RollingBack,
+        Self::Reconnecting,
+        Self::Rebooting,
         Self::Ended(Ended::Succeeded),
         Self::Ended(Ended::Rejected),
         Self::Ended(Ended::Failed),
@@ -86,6 +92,8 @@ impl Stop {
             Self::AlmostProved => "almost-proved",
             Self::Committing => "committing",
             Self::RollingBack => "rolling-back",
+            Self::Reconnecting => "reconnecting",
+            Self::Rebooting => "rebooting",
             Self::Ended(_) => "ended",
         }
     }
@@ -119,6 +127,17 @@ impl Stop {
             Self::AlmostProved => &[REALISE, PERMIT, ARM, ACTIVATE, PROVE],
             Self::Committing => &[REALISE, PERMIT, ARM, ACTIVATE, PROVE, HOLD],
             Self::RollingBack => &[REALISE, PERMIT, ARM, ACTIVATE, OVERRUN],
+            Self::Reconnecting => {
+                &[WITH_RESORT, REALISE, PERMIT, ARM, ACTIVATE, OVERRUN, ROLL_BACK]
+            }
+            Self::Rebooting => {
+                host.can.one_shot_boot = true;
+                host.order(draft.to(Action::Reboot));
+                for next in [REALISE, PERMIT, ARM] {
+                    next(&mut host);
+                }
+                return host;
+            }
         };
         host.order(draft);
         for next in before {
@@ -130,6 +149,8 @@ impl Stop {
 
 const HELD: fn(&mut Host) =
     |host| drop(host.take(Event::Held { reason: Prose::lossy("a backup runs") }));
+const WITH_RESORT: fn(&mut Host) = |host| host.can.last_resort = true;
+const ROLL_BACK: fn(&mut Host) = |host| drop(host.roll_back());
 const WITH_WINDOWS: fn(&mut Host) = |host| host.can.windows = true;
 const WITH_CONSENT: fn(&mut Host) = |host| host.can.consent = Some(HOUR);
 const REALISE: fn(&mut Host) = |host| drop(host.realise());

@@ -1,0 +1,87 @@
+//! The process that gives a new system an entry in the boot loader, and has it booted once.
+//!
+//! The old system stays the default all along: it is the old one's `boot` that is run. Like a
+//! commit this outlives the subscriber, as a boot loader's installer must not be cut off.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::process::setsid;
+
+use crate::adapters::{
+    activation::SWITCH_PROGRAM,
+    command,
+    record::{ArmedRecord, Outcome, RebootRecord, Records},
+};
+
+/// How long setting the profile may take.
+const SET_LIMIT: Duration = Duration::from_secs(60);
+/// How long the boot loader's installer may take: writing to a slow disk takes minutes.
+const BOOT_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// What to prepare.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The profile's state folder.
+    #[arg(long)]
+    folder: PathBuf,
+    /// The attempt's number.
+    #[arg(long)]
+    attempt: u64,
+}
+
+/// Prepares, and writes down how that went.
+///
+/// # Errors
+/// When the record can't be read or the result can't be written.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let _ = setsid();
+    let records = Records::new(&args.folder);
+    let record = records.read(args.attempt)?;
+    let problems = prepare(&record).await.err().into_iter().collect();
+    records.write_prepared(args.attempt, &Outcome { problems })?;
+    Ok(())
+}
+
+async fn prepare(record: &ArmedRecord) -> Result<(), String> {
+    let RebootRecord { own_profile, loader, .. } =
+        record.reboot.as_ref().ok_or("the armed record is not about a reboot")?;
+    remove_profile(own_profile).map_err(|error| error.to_string())?;
+    if let Some(folder) = own_profile.parent() {
+        fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+    }
+    let mut set = command::program("nix-env");
+    set.arg("--profile").arg(own_profile).arg("--set").arg(record.target.as_path());
+    command::output_within(&mut set, SET_LIMIT).await.map_err(|error| error.to_string())?;
+    let mut boot = command::program(record.previous.as_path().join(SWITCH_PROGRAM));
+    boot.arg("boot").env("NIXOS_NO_CHECK", "1");
+    command::output_within(&mut boot, BOOT_LIMIT).await.map_err(|error| error.to_string())?;
+    loader.boot_once(own_profile, record.target.as_path()).await
+}
+
+/// Removes a profile with its generations; boot loaders forget it when `boot` is run next.
+///
+/// # Errors
+/// What the file system said.
+pub fn remove_profile(profile: &Path) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (profile.parent(), profile.file_name()) else {
+        return Ok(());
+    };
+    let prefix = format!("{}-", name.to_string_lossy());
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let found = entry?.file_name();
+        let text = found.to_string_lossy();
+        let number = text.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix("-link"));
+        if found == name || number.is_some_and(|number| number.parse::<u64>().is_ok()) {
+            fs::remove_file(folder.join(&found))?;
+        }
+    }
+    Ok(())
+}
