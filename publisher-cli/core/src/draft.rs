@@ -14,7 +14,7 @@ use herald_proto::{
     merkle::{MAX_TARGETS, TargetTree},
     plan::Plan,
     release::Release,
-    target::{Action, Check, Target},
+    target::{Action, Check, IfRebootNeeded, Mark, Target},
     text::Prose,
     time::Timestamp,
 };
@@ -103,13 +103,22 @@ pub enum BadDraft {
         /// What is wrong.
         source: Malformed,
     },
-    /// An action that no host knows.
-    #[error("{host}: the action {action} is not supported")]
+    /// An action, or terms, that no host knows.
+    #[error("{host}: the action {action}, or a term of the order, is not supported")]
     Unsupported {
         /// The host.
         host: HostId,
         /// The action.
         action: Action,
+    },
+    /// A reboot that nothing may undo.
+    #[error(
+        "{host}: a reboot falls back to the old system by itself, so it can't be irreversible: \
+         let the action be switch"
+    )]
+    FallsBack {
+        /// The host.
+        host: HostId,
     },
     /// A command check with nothing to run.
     #[error("{host}: a health command has no program")]
@@ -234,8 +243,16 @@ impl Draft {
 
 fn check_target(target: &Target) -> Result<(), BadDraft> {
     let host = || target.host.clone();
-    if matches!(target.action, Action::Reboot | Action::Unknown(_)) {
+    let unknown = target.marks.iter().any(|mark| matches!(mark, Mark::Unknown(_)))
+        || matches!(target.if_reboot_needed, Some(IfRebootNeeded::Unknown(_)));
+    if unknown || matches!(target.action, Action::Unknown(_)) {
         return Err(BadDraft::Unsupported { host: host(), action: target.action });
+    }
+    if target.action == Action::Reboot && target.is(Mark::Irreversible) {
+        return Err(BadDraft::FallsBack { host: host() });
+    }
+    if limits_wait_is_zero(target) {
+        return Err(BadDraft::ZeroLimit { host: host(), limit: "wait" });
     }
     let limits = &target.limits;
     for (limit, span) in
@@ -258,6 +275,10 @@ fn check_target(target: &Target) -> Result<(), BadDraft> {
         Ok(_) => Ok(()),
         Err(source) => Err(BadDraft::Malformed { host: host(), source }),
     }
+}
+
+fn limits_wait_is_zero(target: &Target) -> bool {
+    target.limits.wait.is_some_and(|wait| wait.as_millis() == 0)
 }
 
 #[cfg(test)]

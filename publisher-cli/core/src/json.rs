@@ -9,9 +9,9 @@ use herald_proto::{
     id::{ClosureDigest, Incarnation, ReleaseId, Sequence, TargetHash},
     rejection::Code,
     release::Release,
-    report::{PhaseName, Progress, Refusal, Report},
+    report::{Hold, PhaseName, Progress, Refusal, Report},
     store_path::StorePath,
-    target::{Action, Check, Integrity, Target},
+    target::{Action, Check, IfRebootNeeded, Integrity, Mark, Target},
     text::Prose,
     time::Timestamp,
 };
@@ -67,6 +67,7 @@ pub struct Said<'a> {
     progress: Option<Progress>,
     failed_units: &'a [UnitName],
     refusal: Option<&'a Refusal>,
+    hold: Option<&'a Hold>,
 }
 
 #[derive(Debug, Serialize)]
@@ -132,11 +133,14 @@ pub struct Part<'a> {
     realise_ms: u64,
     activate_ms: u64,
     confirm_ms: u64,
+    wait_ms: Option<u64>,
     stable_for_ms: u64,
     checks: &'a [Check],
     expect_current: &'a [StorePath],
     tolerated_units: &'a [UnitName],
     incarnation: Option<Incarnation>,
+    if_reboot_needed: Option<IfRebootNeeded>,
+    marks: &'a [Mark],
 }
 
 impl<'a> Fleet<'a> {
@@ -185,6 +189,7 @@ impl<'a> Said<'a> {
             progress: report.progress,
             failed_units: &report.failed_units,
             refusal: report.refusal.as_ref(),
+            hold: report.hold.as_ref(),
         }
     }
 }
@@ -274,11 +279,14 @@ impl<'a> Part<'a> {
             realise_ms: millis(target.limits.realise),
             activate_ms: millis(target.limits.activate),
             confirm_ms: millis(target.limits.confirm),
+            wait_ms: target.limits.wait.map(millis),
             stable_for_ms: millis(target.health.stable_for),
             checks: &target.health.checks,
             expect_current: &target.expect_current,
             tolerated_units: &target.tolerated_units,
             incarnation: target.incarnation,
+            if_reboot_needed: target.if_reboot_needed,
+            marks: &target.marks,
         }
     }
 }

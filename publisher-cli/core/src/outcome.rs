@@ -30,8 +30,8 @@ pub enum Standing {
 /// How an order ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The host did what was asked.
-    Succeeded,
+    /// The host did what was asked. There can be more to say, such as that it takes a reboot.
+    Succeeded(Cause),
     /// The host went back to its old system.
     RolledBack(Cause),
     /// The host ended the order in another phase: rejected, failed, cancelled, superseded,
@@ -99,7 +99,7 @@ impl Outcome {
     /// Gives what it means for the exit code.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Succeeded => Exit::Succeeded,
+            Self::Succeeded(_) => Exit::Succeeded,
             Self::RolledBack(_) => Exit::RolledBack,
             Self::Failed { .. } | Self::Refused(_) | Self::Outrun { .. } => Exit::Failed,
             Self::TimedOut(_) | Self::Unfinished { .. } => Exit::TimedOut,
@@ -111,7 +111,7 @@ impl Standing {
     /// Judges a report about the order itself.
     pub(crate) fn of_phase(phase: PhaseName, cause: Cause, progress: Option<Progress>) -> Self {
         Self::Ended(match phase {
-            PhaseName::Succeeded => Outcome::Succeeded,
+            PhaseName::Succeeded => Outcome::Succeeded(cause),
             PhaseName::RolledBack => Outcome::RolledBack(cause),
             PhaseName::TimedOut => Outcome::TimedOut(cause),
             phase if phase.is_terminal() => Outcome::Failed { phase, cause },
@@ -135,7 +135,7 @@ impl Standing {
             Self::Silent => None,
             Self::UnderWay { phase, .. } => Some(*phase),
             Self::Ended(outcome) => match outcome {
-                Outcome::Succeeded => Some(PhaseName::Succeeded),
+                Outcome::Succeeded(_) => Some(PhaseName::Succeeded),
                 Outcome::RolledBack(_) => Some(PhaseName::RolledBack),
                 Outcome::Failed { phase, .. } => Some(*phase),
                 Outcome::Refused(_) | Outcome::Outrun { .. } => None,
@@ -150,13 +150,14 @@ impl Standing {
         match self {
             Self::UnderWay { cause, .. } => Some(cause),
             Self::Ended(
-                Outcome::RolledBack(cause)
+                Outcome::Succeeded(cause)
+                | Outcome::RolledBack(cause)
                 | Outcome::Failed { cause, .. }
                 | Outcome::Refused(cause)
                 | Outcome::Outrun { cause, .. }
                 | Outcome::TimedOut(cause),
             ) => Some(cause),
-            Self::Silent | Self::Ended(Outcome::Succeeded | Outcome::Unfinished { .. }) => None,
+            Self::Silent | Self::Ended(Outcome::Unfinished { .. }) => None,
         }
     }
 

@@ -74,6 +74,7 @@ pub(crate) fn report(host: &str) -> Report {
         progress: None,
         systems: Systems { running: Some(path("old")), ..Systems::default() },
         failed_units: vec![],
+        hold: None,
     }
 }
 

@@ -59,6 +59,8 @@ enum Choice {
     Switch,
     /// Make it the boot default, and activate nothing
     Boot,
+    /// Boot into it, with the old system as the fall-back; confirm it, and make it the boot default
+    Reboot,
     /// Activate and confirm it, and leave the boot default
     Test,
     /// Say what activating it would do
@@ -143,6 +145,7 @@ impl From<Choice> for Action {
         match choice {
             Choice::Switch => Self::Switch,
             Choice::Boot => Self::Boot,
+            Choice::Reboot => Self::Reboot,
             Choice::Test => Self::Test,
             Choice::DryActivate => Self::DryActivate,
             Choice::Stage => Self::Stage,

@@ -5,6 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use herald_fleet::view::{Connection as Presence, FleetView, HostView};
 use herald_proto::{
     host::{HostId, ProfileName, UnitName},
+    rejection::Code,
     report::Report,
     store_path::StorePath,
     time::Timestamp,
@@ -101,6 +102,10 @@ fn detail(view: &HostView, report: Option<&Report>) -> Vec<String> {
         (Some(code), None) => parts.push(code.to_string()),
         (None, Some(detail)) => parts.push(detail.to_string()),
         (None, None) => {}
+    }
+    // A waiting order says it already, in the same words.
+    if let Some(hold) = report.hold.as_ref().filter(|_| report.code != Some(Code::Held)) {
+        parts.push(format!("held: {}", hold.reason));
     }
     if let Some(refusal) = &report.refusal {
         parts.push(format!("refused a message: {}: {}", refusal.code, refusal.detail));

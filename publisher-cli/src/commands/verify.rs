@@ -130,6 +130,15 @@ fn summary(order: &Verified<Order>, trust: &Trust) -> Result<String, std::fmt::E
     for path in &target.expect_current {
         say("expects", path.as_str())?;
     }
+    if let Some(wait) = target.limits.wait {
+        say("waits", &format!("for at most {}", clock::span(wait)))?;
+    }
+    if let Some(answer) = target.if_reboot_needed {
+        say("reboot", &format!("if a switch needs one: {answer}"))?;
+    }
+    for mark in &target.marks {
+        say("marked", &mark.to_string())?;
+    }
     if let Some(incarnation) = target.incarnation {
         say("recovers", &format!("the state {incarnation}"))?;
     }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use herald_proto::{
     host::{HostId, ProfileName, System, UnitName},
     store_path::StorePath,
-    target::{Action, Check, Health, Integrity, Limits, Target},
+    target::{Action, Check, Health, IfRebootNeeded, Integrity, Limits, Mark, Target},
     text::Prose,
     time::Timestamp,
 };
@@ -54,6 +54,27 @@ pub(crate) struct Options {
     #[arg(value_parser = humantime::parse_duration)]
     confirm_within: Duration,
 
+    /// How long a host may wait before it starts: for windows, people, its other profiles [default: until it expires]
+    #[arg(long, value_name = "TIME", help_heading = "Limits", value_parser = humantime::parse_duration)]
+    wait_within: Option<Duration>,
+    /// Do not wait for the hosts' maintenance windows
+    #[arg(long, help_heading = "Limits")]
+    ignore_windows: bool,
+
+    /// What hosts do where a switch needs a reboot, as the kernel or what else can't be switched differs
+    #[arg(
+        long,
+        value_enum,
+        default_value = "activate",
+        value_name = "HOW",
+        help_heading = "Targets"
+    )]
+    if_reboot_needed: RebootNeeded,
+    /// Never roll back: for a system that changes data in a way that the old one can't read; where it
+    /// fails, the host stops, says so, and needs somebody to look
+    #[arg(long, help_heading = "Targets")]
+    irreversible: bool,
+
     /// For how long all checks must hold without a break
     #[arg(long, value_name = "TIME", default_value = "10s", help_heading = "Health")]
     #[arg(value_parser = humantime::parse_duration)]
@@ -93,6 +114,27 @@ pub(crate) struct Options {
     pub(crate) json: bool,
 }
 
+/// What hosts do where a switch needs a reboot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum RebootNeeded {
+    /// Activate it all the same
+    Activate,
+    /// Make it the boot default instead, and say so
+    Boot,
+    /// Reject the order
+    Refuse,
+}
+
+impl From<RebootNeeded> for Option<IfRebootNeeded> {
+    fn from(needed: RebootNeeded) -> Self {
+        match needed {
+            RebootNeeded::Activate => None,
+            RebootNeeded::Boot => Some(IfRebootNeeded::Boot),
+            RebootNeeded::Refuse => Some(IfRebootNeeded::Refuse),
+        }
+    }
+}
+
 impl Options {
     /// Makes a host's part of the release.
     pub(crate) fn target(
@@ -115,16 +157,16 @@ impl Options {
             expect_current,
             tolerated_units: self.tolerate.clone(),
             incarnation: None,
-            if_reboot_needed: None,
-            marks: vec![],
+            if_reboot_needed: self.if_reboot_needed.into(),
+            marks: self.marks(),
         }
     }
 
     /// Gives how long to wait for hosts, from a time on.
     pub(crate) fn patience(&self, now: Timestamp) -> Duration {
-        let Limits { realise, activate, confirm, wait: _ } = self.limits();
-        let wait = self.not_before.map_or(Duration::ZERO, |time| time.since(now));
-        let parts = [realise, activate, confirm, wait];
+        let Limits { realise, activate, confirm, wait } = self.limits();
+        let until = self.not_before.map_or(Duration::ZERO, |time| time.since(now));
+        let parts = [realise, activate, confirm, until, wait.unwrap_or_default()];
         let sum = parts.iter().fold(MARGIN, |sum, part| sum.saturating_add(*part));
         self.timeout.unwrap_or(sum)
     }
@@ -134,8 +176,14 @@ impl Options {
             realise: self.realise_within,
             activate: self.activate_within,
             confirm: self.confirm_within,
-            wait: None,
+            wait: self.wait_within,
         }
+    }
+
+    fn marks(&self) -> Vec<Mark> {
+        let urgent = self.ignore_windows.then_some(Mark::Urgent);
+        let irreversible = self.irreversible.then_some(Mark::Irreversible);
+        urgent.into_iter().chain(irreversible).collect()
     }
 
     fn checks(&self) -> Vec<Check> {

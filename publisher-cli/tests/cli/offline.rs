@@ -123,7 +123,7 @@ fn arguments_that_make_no_sense_are_usage_errors() {
         ("publish --host alpha", "NAME=STORE_PATH"),
         ("publish", "--from"),
         ("publish --host alpha=PATH --from x", "cannot be used with"),
-        ("publish --host alpha=PATH --action reboot", "invalid value"),
+        ("publish --host alpha=PATH --action restart", "invalid value"),
         ("publish --host alpha=PATH --timeout 1s", "--watch"),
         ("publish --host alpha=PATH --not-before tomorrow", "--not-before"),
         ("publish --host alpha=PATH --health-unit sshd", "sshd.service"),

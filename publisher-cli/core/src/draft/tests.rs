@@ -48,7 +48,16 @@ fn a_target_that_its_host_would_refuse_is_refused_by_the_host_s_name() {
         with(|target| target.health.checks = vec![Check::Command(argv)])
     };
     let cases = [
-        (with(|t| t.action = Action::Reboot), "reboot"),
+        (with(|t| t.action = Action::Unknown(99)), "unknown-99"),
+        (with(|t| t.marks = vec![Mark::Unknown(9)]), "not supported"),
+        (
+            with(|t| {
+                t.action = Action::Reboot;
+                t.marks = vec![Mark::Irreversible];
+            }),
+            "can't be irreversible",
+        ),
+        (with(|t| t.limits.wait = Some(Duration::ZERO)), "wait is zero"),
         (with(|t| t.action = Action::Unknown(99)), "unknown-99"),
         (with(|t| t.limits.realise = Duration::ZERO), "realise is zero"),
         (with(|t| t.limits.activate = Duration::from_micros(9)), "activate is zero"),
