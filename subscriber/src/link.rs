@@ -308,9 +308,9 @@ impl Voice for ProfileVoice {
     fn prove_link(&self) -> Pending<'_, ()> {
         Box::pin(async {
             let mut connections = self.link.connections.subscribe();
-            connections.mark_unchanged();
-            self.link.client.reconnect();
-            if connections.changed().await.is_err() {
+            let before = self.link.client.reconnect();
+            // That an older one worked may be told only now: it proves nothing.
+            if connections.wait_for(|connection| *connection > before).await.is_err() {
                 std::future::pending::<()>().await;
             }
         })
