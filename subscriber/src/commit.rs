@@ -5,12 +5,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use rustix::process::setsid;
-
-use crate::adapters::{
-    activation::SWITCH_PROGRAM,
-    command,
-    record::{Outcome, Records},
+use crate::{
+    adapters::{
+        activation::SWITCH_PROGRAM,
+        command,
+        record::{Outcome, Records},
+    },
+    os::System,
 };
 
 /// How long setting the profile may take.
@@ -33,9 +34,8 @@ pub struct Args {
 ///
 /// # Errors
 /// When the record can't be read or the result can't be written.
-pub async fn run(args: Args) -> anyhow::Result<()> {
-    let _ = setsid();
-    let records = Records::new(&args.folder);
+pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
+    let records = Records::on(os.clone(), &args.folder);
     let record = records.read(args.attempt)?;
     let mut set = command::program("nix-env");
     set.arg("--profile").arg(&record.profile).arg("--set").arg(record.target.as_path());
@@ -43,7 +43,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     boot.arg("boot");
     let mut problems = Vec::new();
     for (command, limit) in [(&mut set, SET_LIMIT), (&mut boot, BOOT_LIMIT)] {
-        if let Err(error) = command::output_within(command, limit).await {
+        if let Err(error) = os.run(command, limit).await {
             problems.push(error.to_string());
             break;
         }

@@ -20,6 +20,7 @@ use crate::{
     driver::{Driver, Permits},
     identity::{self, Sessions},
     link::{Link, Speaker},
+    os::{Linux, System},
     ports::Ports,
 };
 
@@ -63,15 +64,17 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     for (name, profile, folder, memory, state) in states {
         let orders = link.orders(&name);
         let records = Records::new(&folder);
-        let nix = Nix::new(&config.store_dir, folder.join("roots"))
+        let roots = folder.join("roots");
+        identity::make_folder(&roots)
             .with_context(|| format!("cannot make the folder of roots in {}", folder.display()))?;
+        let os: System = Arc::new(Linux);
         let ports = Ports {
             clock: Box::new(move || clock.now()),
             memory: Box::new(memory),
-            machine: Box::new(systems(&profile, config.runner, &link)),
-            closures: Box::new(nix),
+            machine: Box::new(systems(Arc::clone(&os), &profile, config.runner, &link)),
+            closures: Box::new(Nix::new(Arc::clone(&os), &config.store_dir, roots)),
             activation: Box::new(Activator::new(&name, &profile, config.runner, records)),
-            health: Box::new(Checks { runner: config.runner }),
+            health: Box::new(Checks { os, runner: config.runner }),
             voice: Box::new(link.voice(&name)),
         };
         let (reader, host) = (reader(&config, &name), capabilities(&config));
@@ -94,8 +97,8 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn systems(profile: &Profile, runner: Runner, link: &Link) -> Systems {
-    Systems { profile: profile.clone(), runner, connected: link.connected() }
+fn systems(os: System, profile: &Profile, runner: Runner, link: &Link) -> Systems {
+    Systems { os, profile: profile.clone(), runner, connected: link.connected() }
 }
 
 fn reader(config: &Config, profile: &ProfileName) -> Addressee {

@@ -13,7 +13,7 @@ use herald_proto::{
     key::{BadKey, KeyName, SecretKey},
 };
 
-use crate::durable;
+use crate::{durable, os::Linux};
 
 /// The host's key can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +127,7 @@ fn make_key(path: &Path, host: &HostId) -> Result<SecretKey, NoIdentity> {
         .and_then(|()| file.write_all(b"\n"))
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| durable::sync_parent(path))
+        .and_then(|()| durable::sync_parent(&Linux, path))
         .map_err(io)?;
     Ok(key)
 }
@@ -180,7 +180,11 @@ impl Sessions {
     }
 
     fn save(&self) -> io::Result<()> {
-        durable::write(&self.path, format!("{} {}\n", self.incarnation, self.last).as_bytes())
+        durable::write(
+            &Linux,
+            &self.path,
+            format!("{} {}\n", self.incarnation, self.last).as_bytes(),
+        )
     }
 }
 

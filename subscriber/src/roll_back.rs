@@ -5,16 +5,13 @@
 //! it did, but what counts is what is seen afterwards.
 
 use std::{
-    fs::{self, File},
     io,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use herald_core::{Claim, Monotonic, WAY_BACK_LIMIT};
 use herald_proto::store_path::StorePath;
-use rustix::process::setsid;
 use tokio::time::sleep;
 
 use crate::{
@@ -25,7 +22,8 @@ use crate::{
         record::{ArmedRecord, NotClaimed, Outcome, Records},
         systems::store_path_at,
     },
-    clock, durable,
+    durable,
+    os::{NoLock, Os, System},
 };
 
 /// How often the dead-man looks whether it is still needed.
@@ -54,9 +52,8 @@ pub struct Args {
 ///
 /// # Errors
 /// When the record can't be read or claimed, or the result can't be written.
-pub async fn run(args: Args) -> anyhow::Result<()> {
-    let _ = setsid();
-    let records = Records::new(&args.folder);
+pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
+    let records = Records::on(os, &args.folder);
     let record = match records.read(args.attempt) {
         Ok(record) => record,
         // The dead-man of a record that was withdrawn.
@@ -77,12 +74,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 pub async fn undo_once(record: &ArmedRecord, records: &Records) -> io::Result<()> {
     // One roll back at a time: a second one waits for the first, and then finds its result. Where
     // the disk does not let a lock be made, going back matters more.
-    let _lock = match File::create(records.file("undoing", record.attempt)) {
-        Ok(lock) => {
-            let locked = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
-            Some(locked.await.map_err(io::Error::other)??)
-        }
-        Err(error) => {
+    let _lock = match records.os().lock(&records.file("undoing", record.attempt)).await {
+        Ok(lock) => Some(lock),
+        Err(NoLock::Refused(error)) => return Err(error),
+        Err(NoLock::NoFile(error)) => {
             tracing::error!(attempt = record.attempt, %error, "rolling back without a lock");
             None
         }
@@ -113,7 +108,7 @@ async fn wait_until_due(records: &Records, record: &ArmedRecord) -> bool {
     let attempt = record.attempt;
     let due = Monotonic::from_millis(record.dead_man_at);
     loop {
-        let now = clock::monotonic();
+        let now = records.os().monotonic();
         match records.holder(attempt) {
             Claim::Armed if now >= due => match records.claim_for_dead_man(attempt) {
                 Ok(()) => return true,
@@ -141,61 +136,72 @@ async fn wait_until_due(records: &Records, record: &ArmedRecord) -> bool {
 
 /// Undoes what the attempt did; each step is tried whatever came of the one before.
 async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
+    let os = &**records.os();
     let mut problems = Vec::new();
     let mut note = |what: &str, outcome: Result<(), String>| {
         if let Err(error) = outcome {
             problems.push(format!("{what}: {error}"));
         }
     };
-    let launcher = Launcher::new(record.runner, record.profile_name.clone(), records.folder());
+    let launcher = Launcher::new(
+        records.os().clone(),
+        record.runner,
+        record.profile_name.clone(),
+        records.folder(),
+    );
     for role in [Role::Activate, Role::Commit] {
         let stopped = launcher.stop(role, record.attempt).await;
         note("stopping what is under way", stopped.map_err(|error| error.to_string()));
     }
 
-    let runs = store_path_at(&record.current);
+    let runs = store_path_at(os, &record.current);
     if runs.as_ref().is_some_and(|path| *path != record.target && *path != record.previous) {
         note("looking", Err("another system was activated meanwhile; nothing was touched".into()));
         return problems;
     }
     // An order's limits are about the new system: they must not cut off the way to the old one.
     let limit = record.activate_limit().max(WAY_BACK_LIMIT);
-    let committed = fs::read_link(&record.profile).ok() != record.profile_link;
+    let committed = os.read_link(&record.profile).ok() != record.profile_link;
     if record.activates {
-        let switched = switch(&record.previous, "test", limit).await;
+        let switched = switch(os, &record.previous, "test", limit).await;
         note("activating the previous system", switched);
     }
     if committed {
         // Where the boot loader can't be read: what the profile said is what it was told last.
         let generation =
-            || store_path_at(&record.profile.parent()?.join(record.profile_link.as_ref()?));
+            || store_path_at(os, &record.profile.parent()?.join(record.profile_link.as_ref()?));
         let default = record.boot_default.clone().or_else(generation);
         let default = default.unwrap_or_else(|| record.previous.clone());
-        let switched = switch(&default, "boot", limit).await;
+        let switched = switch(os, &default, "boot", limit).await;
         note("restoring the boot default", switched);
     }
     // Last, as the profile says whether there was a commit: a roll back that is cut off before this
     // restores the boot default when it is done again.
-    note("restoring the profile", restore_profile(record).map_err(|error| error.to_string()));
+    note("restoring the profile", restore_profile(os, record).map_err(|error| error.to_string()));
     problems
 }
 
-async fn switch(toplevel: &StorePath, verb: &str, limit: Duration) -> Result<(), String> {
+async fn switch(
+    os: &dyn Os,
+    toplevel: &StorePath,
+    verb: &str,
+    limit: Duration,
+) -> Result<(), String> {
     let mut program = command::program(toplevel.as_path().join(SWITCH_PROGRAM));
     // The check asks whether this is a NixOS machine; it must not keep the way back shut.
     program.arg(verb).env("NIXOS_NO_CHECK", "1");
-    let outcome = command::output_within(&mut program, limit).await;
+    let outcome = os.run(&mut program, limit).await;
     outcome.map(drop).map_err(|error| error.to_string())
 }
 
 /// Points the profile at the generation of before, by replacing the link.
-fn restore_profile(record: &ArmedRecord) -> io::Result<()> {
-    let now = fs::read_link(&record.profile).ok();
+fn restore_profile(os: &dyn Os, record: &ArmedRecord) -> io::Result<()> {
+    let now = os.read_link(&record.profile).ok();
     let (false, Some(before)) = (now == record.profile_link, &record.profile_link) else {
         return Ok(());
     };
     let temporary: &Path = &record.profile.with_extension("herald-new");
-    let _ = fs::remove_file(temporary);
-    symlink(before, temporary)?;
-    durable::rename(temporary, &record.profile)
+    let _ = os.remove(temporary);
+    os.symlink(before, temporary)?;
+    durable::rename(os, temporary, &record.profile)
 }

@@ -10,6 +10,7 @@ use std::{
     fs,
     io::Write as _,
     path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -28,7 +29,7 @@ use herald_proto::{
     store_path::StorePath,
     target::{Action, Closure, Health, Integrity, Limits, Target},
 };
-use herald_subscriber::{adapters::nix::Nix, ports::Closures as _};
+use herald_subscriber::{adapters::nix::Nix, os::Linux, ports::Closures as _};
 use serde::{Deserialize, Serialize};
 
 /// What a test asks of the adapter on the host.
@@ -66,7 +67,9 @@ fn the_host() {
     let [request, answer] = [&args[0], &args[1]].map(Path::new);
     let request: Request = toml::from_str(&fs::read_to_string(request).unwrap()).unwrap();
     let store_dir = std::env::var("NIX_STORE_DIR").unwrap();
-    let nix = Nix::new(&store_dir, answer.with_file_name("roots")).unwrap();
+    let roots = answer.with_file_name("roots");
+    fs::create_dir_all(&roots).unwrap();
+    let nix = Nix::new(Arc::new(Linux), &store_dir, roots);
     let progress = RefCell::new(Vec::new());
     let began = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,6 +1,6 @@
 //! Activating, committing and rolling back a real system.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use herald_core::{
     ActivationEnd, Attempt, Cause, Claim, Failure, Found, Monotonic, Procedure, RunnerTrace,
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     config::{Profile, Runner},
+    os::System,
     ports::{Activation, Pending},
     roll_back::undo_once,
 };
@@ -42,12 +43,20 @@ pub struct Activator {
 impl Activator {
     /// Makes the activator of a profile, with its state folder.
     pub fn new(name: &ProfileName, profile: &Profile, runner: Runner, records: Records) -> Self {
-        let launcher = Launcher::new(runner, name.clone(), records.folder());
+        let launcher =
+            Launcher::new(Arc::clone(records.os()), runner, name.clone(), records.folder());
         Self { name: name.clone(), profile: profile.clone(), runner, launcher, records }
     }
 
     fn record(&self, attempt: &Attempt, dead_man_at: Monotonic) -> ArmedRecord {
-        ArmedRecord::new(attempt, &self.name, &self.profile, self.runner, dead_man_at)
+        ArmedRecord::new(
+            self.records.os(),
+            attempt,
+            &self.name,
+            &self.profile,
+            self.runner,
+            dead_man_at,
+        )
     }
 
     /// Starts a roll back process: at once, or when a time comes.
@@ -96,7 +105,7 @@ impl Activator {
             })?;
         } else if self.records.holder(number) == Claim::None {
             // Nothing was armed, as nothing is activated; a roll back needs the record all the same.
-            check_toplevels(attempt)?;
+            self.check_toplevels(attempt)?;
             let record = self.record(attempt, Monotonic::default());
             let written = self.records.write(Claim::Commit, &record);
             written.map_err(|error| failed(&error.to_string()))?;
@@ -134,6 +143,15 @@ impl Activator {
             .map_err(|problem| failed(&problem))
     }
 
+    /// Checks that there is a way forward, and one back.
+    fn check_toplevels(&self, attempt: &Attempt) -> Result<(), Failure> {
+        let (target, previous) = (&attempt.order.target().toplevel, &attempt.baseline.previous);
+        let require = |path, file, code| require(self.records.os(), path, file, code);
+        require(previous, SWITCH_PROGRAM, Code::NoWayBack)?;
+        require(target, SWITCH_PROGRAM, Code::NotActivatable)?;
+        require(target, SUBSCRIBER_MARK, Code::NotActivatable)
+    }
+
     fn arguments(&self, subcommand: &str, attempt: u64) -> Vec<OsString> {
         let folder = self.records.folder().into();
         let number = attempt.to_string().into();
@@ -148,7 +166,7 @@ impl Activation for Activator {
         dead_man_at: Monotonic,
     ) -> Pending<'a, Result<(), Failure>> {
         Box::pin(async move {
-            check_toplevels(attempt)?;
+            self.check_toplevels(attempt)?;
             let record = self.record(attempt, dead_man_at);
             let failed = |error: std::io::Error| failure(Code::ArmFailed, &error.to_string());
             self.records.write(Claim::Armed, &record).map_err(failed)?;
@@ -269,17 +287,9 @@ fn judge(what: &str, outcome: Option<Outcome>) -> Result<(), String> {
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }
 
-/// Checks that there is a way forward, and one back.
-fn check_toplevels(attempt: &Attempt) -> Result<(), Failure> {
-    let (target, previous) = (&attempt.order.target().toplevel, &attempt.baseline.previous);
-    require(previous, SWITCH_PROGRAM, Code::NoWayBack)?;
-    require(target, SWITCH_PROGRAM, Code::NotActivatable)?;
-    require(target, SUBSCRIBER_MARK, Code::NotActivatable)
-}
-
-fn require(toplevel: &StorePath, file: &str, code: Code) -> Result<(), Failure> {
+fn require(os: &System, toplevel: &StorePath, file: &str, code: Code) -> Result<(), Failure> {
     let path: PathBuf = toplevel.as_path().join(file);
-    if path.exists() {
+    if os.exists(&path) {
         return Ok(());
     }
     let hint = match code {

@@ -17,7 +17,10 @@ use tokio::{
 };
 
 use super::command::{self, CommandFailed};
-use crate::config::Runner;
+use crate::{
+    config::Runner,
+    os::{Os, System},
+};
 
 /// How often a process that was killed is looked at, until it is gone.
 const KILL_INTERVAL: Duration = Duration::from_millis(10);
@@ -58,6 +61,7 @@ impl Role {
 /// Starts, watches and stops processes of one profile.
 #[derive(Debug, Clone)]
 pub struct Launcher {
+    os: System,
     runner: Runner,
     profile: ProfileName,
     folder: PathBuf,
@@ -65,8 +69,8 @@ pub struct Launcher {
 
 impl Launcher {
     /// Makes the launcher of a profile, with its state folder.
-    pub fn new(runner: Runner, profile: ProfileName, folder: &Path) -> Self {
-        Self { runner, profile, folder: folder.to_owned() }
+    pub fn new(os: System, runner: Runner, profile: ProfileName, folder: &Path) -> Self {
+        Self { os, runner, profile, folder: folder.to_owned() }
     }
 
     /// Starts this program again, with other arguments, outside of the subscriber's session and
@@ -180,7 +184,7 @@ impl Launcher {
             run.arg(format!("--description=Herald's {} of attempt {attempt}", role.name()));
             run.args(["--collect", "--quiet"]).args(properties(role)).args(inherited_environment());
             run.arg("--").arg(program).args(args);
-            match command::output(&mut run).await {
+            match command::output(&*self.os, &mut run).await {
                 Ok(_) => return Ok(()),
                 Err(error) if waited >= ASK_LIMIT => return Err(io::Error::other(error)),
                 Err(error) => tracing::debug!(%error, "trying again"),
@@ -197,14 +201,14 @@ impl Launcher {
         }
         let unit = self.unit(role, attempt);
         let ask = ["show", "--property=ActiveState", "--value", "--", &unit];
-        let state = systemctl(&ask).await.map_err(io::Error::other)?;
+        let state = systemctl(&*self.os, &ask).await.map_err(io::Error::other)?;
         Ok(matches!(state.trim(), "active" | "activating" | "deactivating" | "reloading"))
     }
 
     async fn stop_unit(&self, role: Role, attempt: u64) {
         let unit = self.unit(role, attempt);
         let mut stop = command::program("systemctl");
-        if let Err(error) = command::output(stop.args(["stop", "--", &unit])).await {
+        if let Err(error) = command::output(&*self.os, stop.args(["stop", "--", &unit])).await {
             tracing::debug!(%error, "trying again");
         }
     }
@@ -231,10 +235,10 @@ fn session_members(leader: Pid) -> Vec<Pid> {
 }
 
 /// Asks systemd, again and again while it does not answer.
-pub(super) async fn systemctl(args: &[&str]) -> Result<String, CommandFailed> {
+pub(super) async fn systemctl(os: &dyn Os, args: &[&str]) -> Result<String, CommandFailed> {
     let mut waited = Duration::ZERO;
     loop {
-        match command::output(command::program("systemctl").args(args)).await {
+        match command::output(os, command::program("systemctl").args(args)).await {
             Err(CommandFailed::Failed { .. }) if waited < ASK_LIMIT => {}
             outcome => return outcome,
         }

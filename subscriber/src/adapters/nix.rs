@@ -1,10 +1,9 @@
 //! The host's own Nix: closures into the store, roots, digests.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
-    process::Stdio,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use herald_core::{Cause, Failure, Realised};
@@ -16,28 +15,28 @@ use herald_proto::{
     store_path::StorePath,
     target::{Closure, Integrity, Target},
 };
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::time::Instant;
 
 use super::command::{self, CommandFailed};
-use crate::ports::{Closures, Pending};
+use crate::{
+    os::{Os, System},
+    ports::{Closures, Pending},
+};
 
 /// How often progress is told at the most.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Gets closures with `nix-store`, and keeps them by links in a folder of roots.
 pub struct Nix {
+    os: System,
     store_dir: PathBuf,
     roots: PathBuf,
 }
 
 impl Nix {
-    /// Makes it for a store and a folder of roots, which is made where it is missing.
-    ///
-    /// # Errors
-    /// What the file system said.
-    pub fn new(store_dir: &str, roots: PathBuf) -> io::Result<Self> {
-        crate::identity::make_folder(&roots)?;
-        Ok(Self { store_dir: store_dir.into(), roots })
+    /// Makes it for a store and a folder of roots, which must be there.
+    pub fn new(os: System, store_dir: &str, roots: PathBuf) -> Self {
+        Self { os, store_dir: store_dir.into(), roots }
     }
 
     async fn fetch(
@@ -48,39 +47,21 @@ impl Nix {
         let mut realise = command::program("nix-store");
         realise.arg("--realise").arg(toplevel.as_path());
         realise.arg("--add-root").arg(self.root_of(toplevel));
-        realise.stdout(Stdio::null()).stderr(Stdio::piped());
-        let name = command::name(&realise);
-        let not_started =
-            |source| realise_failed(&CommandFailed::NotStarted { program: name.clone(), source });
-        let mut child = realise.spawn().map_err(not_started)?;
-        let Some(stderr) = child.stderr.take() else {
-            return Err(not_started(io::ErrorKind::BrokenPipe.into()));
-        };
-        let mut lines = BufReader::new(stderr).split(b'\n');
-        let mut printed: Vec<u8> = Vec::new();
         let mut fetched = Fetched::default();
         let mut told = Instant::now();
-        while let Ok(Some(line)) = lines.next_segment().await {
-            fetched.read(&String::from_utf8_lossy(&line));
+        let mut line = |line: &[u8]| {
+            fetched.read(&String::from_utf8_lossy(line));
             if fetched.done > 0 && told.elapsed() >= PROGRESS_INTERVAL {
                 told = Instant::now();
                 progress(Progress { done: fetched.done, total: fetched.total.max(fetched.done) });
             }
-            printed.extend(line);
-            printed.push(b'\n');
-            let surplus = printed.len().saturating_sub(64 * 1024);
-            printed.drain(..surplus);
-        }
-        let status = child.wait().await.map_err(not_started)?;
-        if !status.success() {
-            let stderr = command::tail(&printed);
-            return Err(realise_failed(&CommandFailed::Failed { program: name, status, stderr }));
-        }
-        Ok(())
+        };
+        let fetched = self.os.listen(&mut realise, &mut line).await;
+        fetched.map_err(|error| realise_failed(&error))
     }
 
     async fn closure(&self, toplevel: &StorePath) -> Result<Closure, Failure> {
-        let manifest = manifest(toplevel).await;
+        let manifest = manifest(&*self.os, toplevel).await;
         manifest
             .map(|manifest| manifest.closure())
             .map_err(|problem| failed(Code::RealiseFailed, &problem, false))
@@ -92,7 +73,7 @@ impl Nix {
 
     /// A power cut can empty files of paths that are registered already, unless they are synced.
     fn sync_store(&self) -> io::Result<()> {
-        rustix::fs::syncfs(fs::File::open(&self.store_dir)?).map_err(io::Error::from)
+        self.os.sync_all(&self.store_dir)
     }
 }
 
@@ -126,7 +107,7 @@ impl Closures for Nix {
     fn root<'a>(&'a self, toplevel: &'a StorePath) -> Pending<'a, Result<(), Failure>> {
         Box::pin(async move {
             // What is rooted already is whole: the garbage collector keeps what a root names.
-            if self.root_of(toplevel).exists() {
+            if self.os.exists(&self.root_of(toplevel)) {
                 return Ok(());
             }
             self.fetch(toplevel, &|_| ()).await.map_err(|failure| {
@@ -137,11 +118,10 @@ impl Closures for Nix {
     }
 
     fn keep_only(&self, keep: &[StorePath]) {
-        let Ok(roots) = fs::read_dir(&self.roots) else { return };
-        for root in roots.flatten() {
-            let name = root.file_name();
+        let Ok(names) = self.os.list(&self.roots) else { return };
+        for name in names {
             if !keep.iter().any(|path| Path::new(path.base_name()) == Path::new(&name)) {
-                let _ = fs::remove_file(root.path());
+                let _ = self.os.remove(&self.roots.join(name));
             }
         }
     }
@@ -170,18 +150,18 @@ impl Fetched {
 }
 
 /// Lists a closure with what Nix's database says of each path.
-async fn manifest(toplevel: &StorePath) -> Result<Manifest, String> {
+async fn manifest(os: &dyn Os, toplevel: &StorePath) -> Result<Manifest, String> {
     /// Arguments of one call; the system allows some 2 MiB of them.
     const PATHS_AT_ONCE: usize = 4000;
     let mut query = command::program("nix-store");
     query.arg("--query").arg("--requisites").arg(toplevel.as_path());
-    let listed = command::output(&mut query).await.map_err(|error| error.to_string())?;
+    let listed = command::output(os, &mut query).await.map_err(|error| error.to_string())?;
     let paths: Vec<&str> = listed.lines().collect();
     let mut dump = String::new();
     for some in paths.chunks(PATHS_AT_ONCE) {
         let mut ask = command::program("nix-store");
         ask.arg("--dump-db").args(some);
-        dump += &command::output(&mut ask).await.map_err(|error| error.to_string())?;
+        dump += &command::output(os, &mut ask).await.map_err(|error| error.to_string())?;
     }
     Manifest::from_dump_db(&dump).map_err(|error| error.to_string())
 }

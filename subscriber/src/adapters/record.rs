@@ -7,8 +7,10 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    ffi::OsString,
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,6 +20,7 @@ use herald_proto::{host::ProfileName, id::BootId, store_path::StorePath};
 use crate::{
     config::{Profile, Runner},
     durable,
+    os::{Linux, System},
 };
 
 /// The number of the format. A reader refuses any other.
@@ -59,6 +62,7 @@ pub struct ArmedRecord {
 /// The records and results of a profile's attempts.
 #[derive(Debug, Clone)]
 pub struct Records {
+    os: System,
     folder: PathBuf,
 }
 
@@ -86,6 +90,7 @@ pub enum NotClaimed {
 impl ArmedRecord {
     /// Makes the record of an attempt.
     pub fn new(
+        os: &System,
         attempt: &Attempt,
         profile_name: &ProfileName,
         profile: &Profile,
@@ -103,7 +108,7 @@ impl ArmedRecord {
             previous: attempt.baseline.previous.clone(),
             current: profile.current.clone(),
             profile: profile.profile.clone(),
-            profile_link: fs::read_link(&profile.profile).ok(),
+            profile_link: os.read_link(&profile.profile).ok(),
             boot_default: attempt.baseline.boot_default.clone(),
             boot: attempt.baseline.boot,
             dead_man_at: dead_man_at.as_millis(),
@@ -121,7 +126,17 @@ impl ArmedRecord {
 impl Records {
     /// Names the records in a profile's folder.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Self::on(Arc::new(Linux), folder)
+    }
+
+    /// Names the records in a profile's folder of a system.
+    pub fn on(os: System, folder: &Path) -> Self {
+        Self { os, folder: folder.to_owned() }
+    }
+
+    /// Gives the system that they are on.
+    pub fn os(&self) -> &System {
+        &self.os
     }
 
     /// Gives the folder.
@@ -140,7 +155,7 @@ impl Records {
     /// What the file system said.
     pub fn write(&self, holder: Claim, record: &ArmedRecord) -> io::Result<()> {
         let text = toml::to_string(record).map_err(io::Error::other)?;
-        durable::write(&self.name(holder, record.attempt), text.as_bytes())
+        durable::write(&*self.os, &self.name(holder, record.attempt), text.as_bytes())
     }
 
     /// Reads the record of an attempt, whoever holds it.
@@ -151,7 +166,7 @@ impl Records {
         let (path, text) = loop {
             let holder = self.holder(attempt);
             let path = self.name(holder, attempt);
-            match fs::read_to_string(&path) {
+            match self.text(&path) {
                 // It was claimed between the two looks.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && holder != Claim::None => {}
                 text => break (path, text),
@@ -175,7 +190,7 @@ impl Records {
         // meanwhile would seem to be nowhere.
         let claims = [Claim::Armed, Claim::Commit, Claim::Rollback];
         claims.into_iter().fold(Claim::None, |found, claim| {
-            if self.name(claim, attempt).exists() { claim } else { found }
+            if self.os.exists(&self.name(claim, attempt)) { claim } else { found }
         })
     }
 
@@ -212,7 +227,7 @@ impl Records {
 
     fn claim(&self, attempt: u64, from: &[Claim], to: Claim) -> Result<(), NotClaimed> {
         for claim in from {
-            match durable::rename(&self.name(*claim, attempt), &self.name(to, attempt)) {
+            match durable::rename(&*self.os, &self.name(*claim, attempt), &self.name(to, attempt)) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(NotClaimed::Io { attempt, source }),
@@ -226,8 +241,8 @@ impl Records {
     /// # Errors
     /// What the file system said.
     pub fn withdraw(&self, attempt: u64) -> io::Result<()> {
-        match fs::remove_file(self.name(Claim::Armed, attempt)) {
-            Ok(()) => durable::sync_parent(&self.name(Claim::Armed, attempt)),
+        match self.os.remove(&self.name(Claim::Armed, attempt)) {
+            Ok(()) => durable::sync_parent(&*self.os, &self.name(Claim::Armed, attempt)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
@@ -239,12 +254,12 @@ impl Records {
     /// What the file system said.
     pub fn write_result(&self, attempt: u64, end: &ActivationEnd) -> io::Result<()> {
         let text = toml::to_string(end).map_err(io::Error::other)?;
-        durable::write(&self.file("result", attempt), text.as_bytes())
+        durable::write(&*self.os, &self.file("result", attempt), text.as_bytes())
     }
 
     /// Reads how the activation of an attempt ended, if it has.
     pub fn result(&self, attempt: u64) -> Option<ActivationEnd> {
-        toml::from_str(&fs::read_to_string(self.file("result", attempt)).ok()?).ok()
+        toml::from_str(&self.text(&self.file("result", attempt)).ok()?).ok()
     }
 
     /// Writes how the commit of an attempt ended, durably.
@@ -263,7 +278,7 @@ impl Records {
     /// Forgets how the commit or roll back of an attempt ended, so that it is done again.
     pub fn forget_outcomes(&self, attempt: u64) {
         for what in ["committed", "undone"] {
-            let _ = fs::remove_file(self.file(what, attempt));
+            let _ = self.os.remove(&self.file(what, attempt));
         }
     }
 
@@ -283,32 +298,34 @@ impl Records {
     fn write_outcome(&self, what: &str, attempt: u64, outcome: &Outcome) -> io::Result<()> {
         let text = toml::to_string(outcome).map_err(io::Error::other)?;
         let path = self.file(what, attempt);
-        durable::write(&path, text.as_bytes())
+        durable::write(&*self.os, &path, text.as_bytes())
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 
     fn outcome(&self, what: &str, attempt: u64) -> Option<Outcome> {
-        toml::from_str(&fs::read_to_string(self.file(what, attempt)).ok()?).ok()
+        toml::from_str(&self.text(&self.file(what, attempt)).ok()?).ok()
     }
 
     /// Gives the numbers of all attempts of which there are files.
     pub fn attempts(&self) -> Vec<u64> {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
-        let number = |entry: fs::DirEntry| {
-            entry.file_name().to_str()?.rsplit_once('-')?.1.parse::<u64>().ok()
-        };
-        entries.flatten().filter_map(number).collect::<BTreeSet<_>>().into_iter().collect()
+        let Ok(names) = self.os.list(&self.folder) else { return Vec::new() };
+        let number = |name: &OsString| name.to_str()?.rsplit_once('-')?.1.parse::<u64>().ok();
+        names.iter().filter_map(number).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Removes all files of an attempt.
     pub fn remove(&self, attempt: u64) {
         let suffix = format!("-{attempt}");
-        let Ok(entries) = fs::read_dir(&self.folder) else { return };
-        for entry in entries.flatten() {
-            if entry.file_name().to_str().is_some_and(|name| name.ends_with(&suffix)) {
-                let _ = fs::remove_file(entry.path());
+        let Ok(names) = self.os.list(&self.folder) else { return };
+        for name in names {
+            if name.to_str().is_some_and(|name| name.ends_with(&suffix)) {
+                let _ = self.os.remove(&self.folder.join(name));
             }
         }
+    }
+
+    fn text(&self, path: &Path) -> io::Result<String> {
+        String::from_utf8(self.os.read(path)?).map_err(io::Error::other)
     }
 
     fn name(&self, claim: Claim, attempt: u64) -> PathBuf {
