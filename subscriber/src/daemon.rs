@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     adapters::{
         activation::Activator, health::Checks, nix::Nix, record::Records, state_store::StateFile,
-        systems::Systems,
+        systems::Systems, unsynced::Unsynced,
     },
     clock::Clock,
     config::{Config, Profile, Runner},
@@ -42,6 +42,10 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     let sessions = Sessions::open(&config.state_dir)?;
     tracing::info!(host = %config.host, fleet = %config.fleet, key = %key.public(), "starting");
 
+    // No profile has a dot in its name.
+    let unsynced = Unsynced::open(config.state_dir.join("store.unsynced"), boot)
+        .context("cannot use the state folder")?;
+
     let mut states = Vec::new();
     for (name, profile) in &config.profiles {
         let folder = config.state_dir.join(name.as_str());
@@ -63,7 +67,7 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     for (name, profile, folder, memory, state) in states {
         let orders = link.orders(&name);
         let records = Records::new(&folder);
-        let nix = Nix::new(&config.store_dir, folder.join("roots"))
+        let nix = Nix::new(&config.store_dir, folder.join("roots"), unsynced.clone())
             .with_context(|| format!("cannot make the folder of roots in {}", folder.display()))?;
         let ports = Ports {
             clock: Box::new(move || clock.now()),

@@ -1,6 +1,10 @@
 //! Files that are there whole after a power cut, or not at all.
 
-use std::{fs, io, io::Write as _, path::Path};
+use std::{
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use atomic_write_file::AtomicWriteFile;
 
@@ -24,4 +28,11 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
         Some(folder) => fs::File::open(folder)?.sync_all(),
         None => Ok(()),
     }
+}
+
+/// Makes all that was written to a file's file system durable, by whomever. It can take as long as
+/// the disk has to write, so it has a thread of its own.
+pub async fn sync_file_system(path: PathBuf) -> io::Result<()> {
+    let sync = move || rustix::fs::syncfs(fs::File::open(path)?).map_err(io::Error::from);
+    tokio::task::spawn_blocking(sync).await.map_err(io::Error::other)?
 }
