@@ -8,3 +8,4 @@ pub mod nix;
 pub mod record;
 pub mod state_store;
 pub mod systems;
+pub mod unsynced;

@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     adapters::{
         activation::Activator, health::Checks, nix::Nix, record::Records, state_store::StateFile,
-        systems::Systems,
+        systems::Systems, unsynced::Unsynced,
     },
     clock::Clock,
     config::{Config, Profile, Runner},
@@ -42,6 +42,12 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     let key = Arc::new(identity::host_key(&config.state_dir, &config.host)?);
     let sessions = Sessions::open(&config.state_dir)?;
     tracing::info!(host = %config.host, fleet = %config.fleet, key = %key.public(), "starting");
+
+    // No profile has a dot in its name.
+    let unsynced = config.state_dir.join("store.unsynced");
+    identity::make_folder(&unsynced)
+        .with_context(|| format!("cannot make the folder {}", unsynced.display()))?;
+    let unsynced = Unsynced::new(unsynced, boot);
 
     let mut states = Vec::new();
     for (name, profile) in &config.profiles {
@@ -72,7 +78,12 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
             clock: Box::new(move || clock.now()),
             memory: Box::new(memory),
             machine: Box::new(systems(Arc::clone(&os), &profile, config.runner, &link)),
-            closures: Box::new(Nix::new(Arc::clone(&os), &config.store_dir, roots)),
+            closures: Box::new(Nix::new(
+                Arc::clone(&os),
+                &config.store_dir,
+                roots,
+                unsynced.clone(),
+            )),
             activation: Box::new(Activator::new(&name, &profile, config.runner, records)),
             health: Box::new(Checks { os, runner: config.runner }),
             voice: Box::new(link.voice(&name)),

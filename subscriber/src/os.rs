@@ -78,11 +78,9 @@ pub trait Os: fmt::Debug + Send + Sync {
     /// What the file system said.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
-    /// Makes all of the file system that holds a path durable.
-    ///
-    /// # Errors
-    /// What the file system said.
-    fn sync_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes all of the file system that holds a path durable, whoever wrote it; that takes as long
+    /// as the disk has to write.
+    fn sync_all<'a>(&'a self, path: &'a Path) -> Pending<'a, io::Result<()>>;
 
     /// Takes the lock of a file, which is made where it is missing; waits for whoever has it.
     fn lock<'a>(&'a self, path: &'a Path) -> Pending<'a, Result<Lock, NoLock>>;

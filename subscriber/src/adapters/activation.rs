@@ -120,7 +120,18 @@ impl Activator {
         }
         let committed = || self.records.committed(number);
         judge("the commit", self.wait_for(&[Role::Commit], number, committed).await)
-            .map_err(|problem| failed(&problem))
+            .map_err(|problem| failed(&problem))?;
+        self.sync_links().await.map_err(|error| failed(&format!("syncing the disk: {error}")))
+    }
+
+    /// Makes profile and boot default durable, before anybody is told of them: neither Nix nor every
+    /// boot loader's installer waits for the disk.
+    async fn sync_links(&self) -> std::io::Result<()> {
+        let links = [Some(&self.profile.profile), self.profile.boot_default.as_ref()];
+        for folder in links.into_iter().flatten().filter_map(|link| link.parent()) {
+            self.records.os().sync_all(folder).await?;
+        }
+        Ok(())
     }
 
     async fn try_roll_back(&self, attempt: &Attempt) -> Result<(), Failure> {
@@ -140,7 +151,8 @@ impl Activator {
         }
         let (roles, undone) = ([Role::RollBack, Role::DeadMan], || self.records.undone(number));
         judge("the roll back", self.wait_for(&roles, number, undone).await)
-            .map_err(|problem| failed(&problem))
+            .map_err(|problem| failed(&problem))?;
+        self.sync_links().await.map_err(|error| failed(&format!("syncing the disk: {error}")))
     }
 
     /// Checks that there is a way forward, and one back.

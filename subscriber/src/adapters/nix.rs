@@ -17,7 +17,10 @@ use herald_proto::{
 };
 use tokio::time::Instant;
 
-use super::command::{self, CommandFailed};
+use super::{
+    command::{self, CommandFailed},
+    unsynced::Unsynced,
+};
 use crate::{
     os::{Os, System},
     ports::{Closures, Pending},
@@ -26,20 +29,47 @@ use crate::{
 /// How often progress is told at the most.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Arguments of one call; the system allows some 2 MiB of them.
+const PATHS_AT_ONCE: usize = 4000;
+/// How long reading a closure, or fetching one path, may take: the order's own limit is shorter.
+const MEND_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Gets closures with `nix-store`, and keeps them by links in a folder of roots.
 pub struct Nix {
     os: System,
     store_dir: PathBuf,
     roots: PathBuf,
+    unsynced: Unsynced,
 }
 
 impl Nix {
-    /// Makes it for a store and a folder of roots, which must be there.
-    pub fn new(os: System, store_dir: &str, roots: PathBuf) -> Self {
-        Self { os, store_dir: store_dir.into(), roots }
+    /// Makes it for a store, a folder of roots, which must be there, and the marks of what is not synced.
+    pub fn new(os: System, store_dir: &str, roots: PathBuf, unsynced: Unsynced) -> Self {
+        Self { os, store_dir: store_dir.into(), roots, unsynced }
     }
 
+    /// Gets a closure so that it is there whole, also after a power cut.
     async fn fetch(
+        &self,
+        toplevel: &StorePath,
+        progress: &dyn Fn(Progress),
+    ) -> Result<(), Failure> {
+        let not_synced = |error: io::Error| {
+            failed(Code::RealiseFailed, &format!("syncing the store: {error}"), true)
+        };
+        let suspicious = self.unsynced.from_earlier_boot(&*self.os).map_err(not_synced)?;
+        self.unsynced.mark(&*self.os, toplevel).map_err(not_synced)?;
+        self.substitute(toplevel, progress).await?;
+        if suspicious {
+            mend(&*self.os, toplevel).await.map_err(|error| realise_failed(&error))?;
+        }
+        // Also where nothing was fetched: it may have been by a try that was cut off.
+        let synced = self.os.sync_all(&self.store_dir).await;
+        synced.map_err(not_synced)?;
+        self.unsynced.clear(&*self.os, toplevel).map_err(not_synced)
+    }
+
+    async fn substitute(
         &self,
         toplevel: &StorePath,
         progress: &dyn Fn(Progress),
@@ -70,11 +100,6 @@ impl Nix {
     fn root_of(&self, toplevel: &StorePath) -> PathBuf {
         self.roots.join(toplevel.base_name())
     }
-
-    /// A power cut can empty files of paths that are registered already, unless they are synced.
-    fn sync_store(&self) -> io::Result<()> {
-        self.os.sync_all(&self.store_dir)
-    }
 }
 
 impl Closures for Nix {
@@ -89,10 +114,6 @@ impl Closures for Nix {
             self.fetch(toplevel, progress).await?;
             let closure = self.closure(toplevel).await?;
             check(target, &closure, recorded)?;
-            // Also where nothing was fetched: it may have been by a try that was cut off.
-            self.sync_store().map_err(|error| {
-                failed(Code::RealiseFailed, &format!("syncing the store: {error}"), true)
-            })?;
             Ok(Realised { closure: closure.digest })
         })
     }
@@ -151,11 +172,7 @@ impl Fetched {
 
 /// Lists a closure with what Nix's database says of each path.
 async fn manifest(os: &dyn Os, toplevel: &StorePath) -> Result<Manifest, String> {
-    /// Arguments of one call; the system allows some 2 MiB of them.
-    const PATHS_AT_ONCE: usize = 4000;
-    let mut query = command::program("nix-store");
-    query.arg("--query").arg("--requisites").arg(toplevel.as_path());
-    let listed = command::output(os, &mut query).await.map_err(|error| error.to_string())?;
+    let listed = requisites(os, toplevel).await.map_err(|error| error.to_string())?;
     let paths: Vec<&str> = listed.lines().collect();
     let mut dump = String::new();
     for some in paths.chunks(PATHS_AT_ONCE) {
@@ -164,6 +181,36 @@ async fn manifest(os: &dyn Os, toplevel: &StorePath) -> Result<Manifest, String>
         dump += &command::output(os, &mut ask).await.map_err(|error| error.to_string())?;
     }
     Manifest::from_dump_db(&dump).map_err(|error| error.to_string())
+}
+
+/// Reads every byte of a closure, and fetches again the paths that are not what Nix registered.
+async fn mend(os: &dyn Os, toplevel: &StorePath) -> Result<(), CommandFailed> {
+    let verify = async |paths: &[&str]| {
+        let mut verify = command::program("nix-store");
+        os.run(verify.arg("--verify-path").args(paths), MEND_LIMIT).await
+    };
+    let listed = requisites(os, toplevel).await?;
+    let paths: Vec<&str> = listed.lines().collect();
+    for some in paths.chunks(PATHS_AT_ONCE) {
+        if verify(some).await.is_ok() {
+            continue;
+        }
+        for path in some {
+            if let Err(error) = verify(&[path]).await {
+                tracing::warn!(path, %error, "a power cut damaged a store path; fetching it again");
+                let mut repair = command::program("nix-store");
+                os.run(repair.arg("--repair-path").arg(path), MEND_LIMIT).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lists the paths of a closure, one on a line.
+async fn requisites(os: &dyn Os, toplevel: &StorePath) -> Result<String, CommandFailed> {
+    let mut query = command::program("nix-store");
+    query.arg("--query").arg("--requisites").arg(toplevel.as_path());
+    command::output(os, &mut query).await
 }
 
 /// Compares what is in the store with what was signed.

@@ -65,8 +65,10 @@ impl Os for Linux {
         File::open(folder)?.sync_all()
     }
 
-    fn sync_all(&self, path: &Path) -> io::Result<()> {
-        rustix::fs::syncfs(File::open(path)?).map_err(io::Error::from)
+    fn sync_all<'a>(&'a self, path: &'a Path) -> Pending<'a, io::Result<()>> {
+        let path = path.to_owned();
+        let sync = move || rustix::fs::syncfs(File::open(path)?).map_err(io::Error::from);
+        Box::pin(async { tokio::task::spawn_blocking(sync).await.map_err(io::Error::other)? })
     }
 
     fn lock<'a>(&'a self, path: &'a Path) -> Pending<'a, Result<Lock, NoLock>> {
