@@ -17,6 +17,9 @@ pub use listener::{ClientCertificate, Kind, Listener, TlsFiles};
 
 mod listener;
 
+/// Connections from one address that are never too many, unless the configuration says so.
+const LEAST_PER_ADDRESS: usize = 256;
+
 /// What the operator can set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,8 +36,9 @@ pub struct Config {
     #[serde(deserialize_with = "within::<1, 100_000, _>")]
     pub max_connections: usize,
     /// Most connections at a time from one IPv4 address or IPv6 /64; loopback has no such limit.
-    #[serde(deserialize_with = "within::<1, 100_000, _>")]
-    pub max_connections_per_address: usize,
+    /// Without it, as [`Config::connections_per_address`] says.
+    #[serde(deserialize_with = "some_within::<1, 100_000, _>")]
+    pub max_connections_per_address: Option<usize>,
     /// From the first byte to the end of CONNECT, TLS and WebSocket handshakes included.
     #[serde(serialize_with = "write_duration", deserialize_with = "up_to_a_minute")]
     pub handshake_timeout: Duration,
@@ -75,6 +79,14 @@ impl Config {
         self.state.as_deref().ok_or(Error::NoState)
     }
 
+    /// Gives how many connections there may be from one address: if nothing is set, a quarter of all,
+    /// so that it takes four addresses to keep the others out, and the hosts of a site behind one
+    /// address, which may be most of a fleet, are no attack.
+    pub fn connections_per_address(&self) -> usize {
+        let quarter = (self.max_connections / 4).max(LEAST_PER_ADDRESS);
+        self.max_connections_per_address.unwrap_or(quarter)
+    }
+
     /// Refuses a configuration under which nobody can ever connect.
     pub fn require_listener(&self) -> Result<(), Error> {
         if self.listeners.is_empty() { Err(Error::NoListener) } else { Ok(()) }
@@ -89,7 +101,7 @@ impl Default for Config {
             // An order has at most 16 KiB.
             max_payload: 32 * 1024,
             max_connections: 12_000,
-            max_connections_per_address: 256,
+            max_connections_per_address: None,
             handshake_timeout: Duration::from_secs(10),
             slow_after: Duration::from_secs(20),
             logins: Vec::new(),
@@ -100,10 +112,12 @@ impl Default for Config {
     }
 }
 
-/// Writes the configuration as a file that [`Config::load`] reads.
+/// Writes the settings in effect as a file that [`Config::load`] reads.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&toml::to_string(self).map_err(|_| fmt::Error)?)
+        let per_address = Some(self.connections_per_address());
+        let in_effect = Self { max_connections_per_address: per_address, ..self.clone() };
+        f.write_str(&toml::to_string(&in_effect).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -191,6 +205,13 @@ fn within<'de, const MIN: usize, const MAX: usize, D: Deserializer<'de>>(
         .ok_or_else(|| de::Error::custom(format!("{value} is not between {MIN} and {MAX}")))
 }
 
+/// Deserializes a number that must lie in a range, if it is there.
+fn some_within<'de, const MIN: usize, const MAX: usize, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<usize>, D::Error> {
+    within::<MIN, MAX, D>(deserializer).map(Some)
+}
+
 /// Deserializes a path that names something.
 fn some_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
     let path = PathBuf::deserialize(deserializer)?;
@@ -255,7 +276,24 @@ mod tests {
         config.require_listener().unwrap();
         let [listener] = &*config.listeners else { panic!("{config:?}") };
         assert!(listener.anonymous && listener.kind == Kind::Tcp);
-        assert_eq!(parse(&config.to_string()), Ok(config));
+        let printed = parse(&config.to_string()).unwrap();
+        assert_eq!(printed, Config { max_connections_per_address: Some(3_000), ..config });
+    }
+
+    #[test]
+    fn one_address_may_have_a_quarter_of_the_connections_unless_the_file_says_otherwise() {
+        for (text, expected) in [
+            ("", 3_000),
+            ("max_connections = 40000", 10_000),
+            ("max_connections = 100", 256),
+            ("max_connections_per_address = 12000", 12_000),
+            ("max_connections_per_address = 1", 1),
+        ] {
+            let config = parse(text).unwrap();
+            assert_eq!(config.connections_per_address(), expected, "{text}");
+            let line = format!("\nmax_connections_per_address = {expected}\n");
+            assert!(config.to_string().contains(&line), "{config}");
+        }
     }
 
     const WHOLE: &str = r#"

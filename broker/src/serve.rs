@@ -98,7 +98,7 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     let started = Server::start(state, authenticator, settings, Arc::clone(&metrics));
     let mut server = started.map_err(Ended::NotStarted)?;
 
-    let gate = Gate::new(config.max_connections, config.max_connections_per_address, OVERFLOW);
+    let gate = Gate::new(config.max_connections, config.connections_per_address(), OVERFLOW);
     let log = Arc::new(RateLimited::new(LOG_LINES));
     let broker = Arc::clone(server.broker());
     let serve = Arc::new(move |accepted: Accepted| handshake::serve(Arc::clone(&broker), accepted));
