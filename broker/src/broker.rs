@@ -25,6 +25,7 @@ use crate::{
     refusal::Refusal,
     registry::Registry,
     retained::{ReadError, Store},
+    turns::Turns,
 };
 
 /// Most bytes of messages that are between their publishers and their subscribers.
@@ -46,9 +47,15 @@ pub struct Broker {
     /// Taken by each message until all its subscribers have it.
     pub(crate) room: Arc<Semaphore>,
     authenticator: RwLock<Arc<Authenticator>>,
-    password_checks: Semaphore,
+    password_checks: Turns,
     log: RateLimited,
     ids: AtomicU64,
+}
+
+/// A client that was found out, and by what.
+pub(crate) struct Authenticated {
+    pub(crate) principal: Principal,
+    by: Arc<Authenticator>,
 }
 
 /// What sessions go by.
@@ -79,7 +86,7 @@ impl Broker {
             settings,
             room: Arc::new(Semaphore::new(ROOM)),
             authenticator: RwLock::new(Arc::new(authenticator)),
-            password_checks: Semaphore::new(PASSWORD_CHECKS),
+            password_checks: Turns::new(PASSWORD_CHECKS),
             log: RateLimited::new(LOG_LINES),
             ids: AtomicU64::new(1),
         }
@@ -101,32 +108,42 @@ impl Broker {
         self.registry.close(Refusal::LoginChanged, |owner| !new.has_same_login(&old, owner));
     }
 
+    fn authenticator(&self) -> Arc<Authenticator> {
+        Arc::clone(&self.authenticator.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Finds out who a client is.
     pub(crate) async fn authenticate(
         &self,
         credentials: &Credentials<'_>,
         peer: &Peer,
-    ) -> Result<Principal, ConnectReturn> {
-        let authenticator = {
-            let current = self.authenticator.read().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(&current)
-        };
+    ) -> Result<Authenticated, ConnectReturn> {
+        let authenticator = self.authenticator();
         let authenticated = if authenticator.is_expensive(credentials) {
-            let Ok(_permit) = self.password_checks.acquire().await else {
+            let Some(_turn) = self.password_checks.take(peer.address.ip()).await else {
                 return Err(ConnectReturn::Unavailable);
             };
             block_in_place(|| aside(|| authenticator.authenticate(credentials, now())))
         } else {
             authenticator.authenticate(credentials, now())
         };
-        authenticated.map_err(|error| {
-            self.metrics.refused(Refusal::BadLogin);
-            if let Some(suppressed) = self.admitted(Refusal::BadLogin) {
-                let (peer, client) = (peer.address, credentials.client_id);
-                tracing::warn!(%error, %peer, client, suppressed, "bad login");
-            }
-            error.return_code()
-        })
+        authenticated.map(|principal| Authenticated { principal, by: authenticator }).map_err(
+            |error| {
+                self.metrics.refused(Refusal::BadLogin);
+                if let Some(suppressed) = self.admitted(Refusal::BadLogin) {
+                    let (peer, client) = (peer.address, credentials.client_id);
+                    tracing::warn!(%error, %peer, client, suppressed, "bad login");
+                }
+                error.return_code()
+            },
+        )
+    }
+
+    /// Tells whether a login is still what it was when its client was authenticated. To be asked when
+    /// the client has its place: a login that changes from then on closes it.
+    pub(crate) fn is_still(&self, authenticated: &Authenticated) -> bool {
+        let (now, then) = (self.authenticator(), &authenticated.by);
+        Arc::ptr_eq(&now, then) || now.has_same_login(then, &authenticated.principal.to_string())
     }
 
     /// Makes a client id for one who has none. No client may ask for one with a space in it, so
@@ -177,7 +194,7 @@ fn aside<T: Send>(work: impl Fn() -> T + Send + Sync) -> T {
     })
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -29,4 +29,5 @@ pub mod session;
 pub mod stream;
 pub mod subscription;
 pub mod tls;
+pub mod turns;
 pub mod websocket;

@@ -45,12 +45,15 @@ impl Registry {
     /// Takes the place of a client id. One that is connected is closed first, and has ended, with its
     /// will handed in, when this returns.
     ///
+    /// A client id that belongs to its owner by its form (`is_its_own`) is taken from anyone.
+    ///
     /// # Errors
     /// When the client id is connected and belongs to another principal, or all were closed.
     pub async fn take(
         self: &Arc<Self>,
         client: &Arc<str>,
         owner: &Arc<str>,
+        is_its_own: bool,
         mailbox: &Arc<Mailbox>,
     ) -> Result<Place, Refusal> {
         loop {
@@ -72,7 +75,9 @@ impl Registry {
                             client: Arc::clone(client),
                         });
                     }
-                    Some(connected) if connected.owner != *owner => return Err(Refusal::ClientId),
+                    Some(connected) if connected.owner != *owner && !is_its_own => {
+                        return Err(Refusal::ClientId);
+                    }
                     Some(connected) => connected.mailbox.close(Refusal::TakenOver),
                 }
             }

@@ -209,7 +209,8 @@ mod tests {
             crate::mailbox::Patience { bytes: 1024, time: Duration::from_secs(20) },
             subscriptions,
         ));
-        let place = broker.registry.take(&"client".into(), &"anonymous".into(), &mailbox).await;
+        let place =
+            broker.registry.take(&"client".into(), &"anonymous".into(), false, &mailbox).await;
         assert!(matches!(place, Err(Refusal::Stopping)));
     }
 }

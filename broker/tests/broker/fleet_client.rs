@@ -31,7 +31,7 @@ fn host(broker: &Broker, site: &Site, filters: &[&str]) -> (Client, Inbox) {
         broker: url,
         tls: Tls::new(Some(Authority::path(site)), None, None).unwrap(),
         login,
-        client_id: "herald-home-web-1".to_owned(),
+        client_id: "home:web-1".to_owned(),
         session: SessionKind::Persistent,
         keep_alive: KEEP_ALIVE,
         backoff: Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(200) },
