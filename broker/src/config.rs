@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::quota::Limits;
+
 pub use listener::{ClientCertificate, Kind, Listener, TlsFiles};
 
 mod listener;
@@ -39,6 +41,18 @@ pub struct Config {
     /// Without it, as [`Config::connections_per_address`] says.
     #[serde(deserialize_with = "some_within::<1, 100_000, _>")]
     pub max_connections_per_address: Option<usize>,
+    /// Most profiles of a host: of its orders, reports and roll backs, so many are kept.
+    #[serde(deserialize_with = "within::<1, 256, _>")]
+    pub max_profiles: usize,
+    /// From this many retained messages on, none of a new topic is taken, but for hosts' own.
+    #[serde(deserialize_with = "within::<1_000, 100_000_000, _>")]
+    pub max_retained: usize,
+    /// Most persistent sessions of a login that is no host's.
+    #[serde(deserialize_with = "within::<0, 10_000, _>")]
+    pub max_kept_sessions: usize,
+    /// Most filters of a login that is no host's, in all its sessions.
+    #[serde(deserialize_with = "within::<16, 10_000_000, _>")]
+    pub max_filters: usize,
     /// From the first byte to the end of CONNECT, TLS and WebSocket handshakes included.
     #[serde(serialize_with = "write_duration", deserialize_with = "up_to_a_minute")]
     pub handshake_timeout: Duration,
@@ -87,14 +101,34 @@ impl Config {
         self.max_connections_per_address.unwrap_or(quarter)
     }
 
-    /// Refuses a configuration under which nobody can ever connect.
-    pub fn require_listener(&self) -> Result<(), Error> {
+    /// Gives what a login may make the broker keep.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            profiles: self.max_profiles,
+            retained: self.max_retained,
+            sessions: self.max_kept_sessions,
+            filters: self.max_filters,
+        }
+    }
+
+    /// Tells whether anyone on this machine needs no login.
+    pub fn lets_in_anonymous(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.anonymous)
+    }
+
+    /// Refuses a configuration that lacks what serving needs: a store, and a way to connect.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub fn require_all(&self) -> Result<(), Error> {
+        self.state()?;
         if self.listeners.is_empty() { Err(Error::NoListener) } else { Ok(()) }
     }
 }
 
 impl Default for Config {
     fn default() -> Self {
+        let limits = Limits::default();
         Self {
             state: None,
             names: Vec::new(),
@@ -102,6 +136,10 @@ impl Default for Config {
             max_payload: 32 * 1024,
             max_connections: 12_000,
             max_connections_per_address: None,
+            max_profiles: limits.profiles,
+            max_retained: limits.retained,
+            max_kept_sessions: limits.sessions,
+            max_filters: limits.filters,
             handshake_timeout: Duration::from_secs(10),
             slow_after: Duration::from_secs(20),
             logins: Vec::new(),
@@ -265,7 +303,9 @@ mod tests {
         assert_eq!((config.max_payload, config.max_connections), (32_768, 12_000));
         assert_eq!(config.handshake_timeout, Duration::from_secs(10));
         assert!(matches!(config.state(), Err(Error::NoState)));
-        assert!(matches!(config.require_listener(), Err(Error::NoListener)));
+        assert!(matches!(config.require_all(), Err(Error::NoState)));
+        let config = Config { state: Some("/tmp/state".into()), ..config };
+        assert!(matches!(config.require_all(), Err(Error::NoListener)));
     }
 
     #[test]
@@ -273,7 +313,7 @@ mod tests {
         let mut config = Config::load(None).unwrap();
         config.state = Some("/tmp/state".into());
         config.listen_only("127.0.0.1:0".parse().unwrap(), true);
-        config.require_listener().unwrap();
+        config.require_all().unwrap();
         let [listener] = &*config.listeners else { panic!("{config:?}") };
         assert!(listener.anonymous && listener.kind == Kind::Tcp);
         let printed = parse(&config.to_string()).unwrap();
@@ -359,6 +399,8 @@ key = "/etc/herald/key.pem"
             ("max_payload = -1", "max_payload", "-1 is not between"),
             ("max_connections = 0", "max_connections", "not between 1 and 100000"),
             ("max_connections_per_address = 0", "max_connections_per_address", "not between 1"),
+            ("max_profiles = 0", "max_profiles", "not between 1 and 256"),
+            ("max_filters = 15", "max_filters", "not between 16"),
             ("handshake_timeout = \"soon\"", "handshake_timeout", "as in \"10s\""),
             ("handshake_timeout = \"2m\"", "handshake_timeout", "not between 1s and 1m"),
             ("handshake_timeout = 10", "handshake_timeout", "invalid type"),

@@ -34,8 +34,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(45 * 60);
 /// Most bytes that wait for a host, and for others, who listen to whole fleets.
 const HOST_BYTES: usize = 1024 * 1024;
 const OTHER_BYTES: usize = 32 * 1024 * 1024;
-/// Most filters of a host, of a persistent session, and of others, who name each host of a fleet.
-const HOST_FILTERS: usize = 64;
+/// Most filters of a persistent session, and of others, who name each host of a fleet.
 const PERSISTENT_FILTERS: usize = 256;
 const OTHER_FILTERS: usize = 100_000;
 
@@ -165,9 +164,8 @@ impl Asked {
             time: broker.settings.slow_after,
         };
         let most_filters = match (is_host, persistent) {
-            (true, _) => HOST_FILTERS,
             (false, true) => PERSISTENT_FILTERS,
-            (false, false) => OTHER_FILTERS,
+            _ => broker.settings.limits.filters_of(principal).min(OTHER_FILTERS),
         };
         let mailbox = Arc::new(Mailbox::new(patience, Subscriptions::new(persistent)));
         let place = broker.registry.take(&self.client, &owner, is_its_own, &mailbox).await;
@@ -208,13 +206,10 @@ impl Asked {
                 session.kept = Some(Box::new(kept));
                 true
             }
-            Some(_) if !persistent => {
-                broker.journal.forget(&session.client).await.map_err(unavailable)?;
-                false
-            }
-            // Saved in the place of what another had there.
-            Some(_) | None => {
-                session.save().await.map_err(unavailable)?;
+            kept => {
+                // What another had there goes too.
+                let had = kept.map(|kept| Arc::from(kept.owner));
+                session.begin(had).await.map_err(unavailable)?;
                 false
             }
         };
@@ -228,7 +223,7 @@ impl Asked {
 ///
 /// Those of the form `<fleet>:<host>` are the hosts', so that nobody keeps a host away by its name;
 /// and what is kept of a host is one session, whatever names it gives itself.
-fn may_have(principal: &Principal, client: &str, persistent: bool) -> bool {
+pub(crate) fn may_have(principal: &Principal, client: &str, persistent: bool) -> bool {
     let is_a_hosts = is_host_client_id(client);
     match principal {
         Principal::Anonymous => true,

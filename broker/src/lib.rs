@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod packet;
 pub mod passwords;
 pub mod principal;
+pub mod quota;
 pub mod receipt;
 pub mod refusal;
 pub mod registry;

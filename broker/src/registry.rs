@@ -111,11 +111,16 @@ impl Registry {
 
     /// Waits until nobody is connected.
     pub async fn emptied(&self) {
+        self.rid_of(|_| true).await;
+    }
+
+    /// Waits until nobody of some owners is connected.
+    pub async fn rid_of(&self, is_of: impl Fn(&str) -> bool) {
         loop {
             let ended = self.ended.notified();
             tokio::pin!(ended);
             ended.as_mut().enable();
-            if self.is_empty() {
+            if !self.lock().connected.values().any(|connected| is_of(&connected.owner)) {
                 return;
             }
             ended.await;

@@ -11,6 +11,7 @@ use crate::{
     logins::Logins,
     metrics::Metrics,
     passwords::Passwords,
+    quota::Limits,
     server::Server,
 };
 
@@ -61,7 +62,12 @@ fn permit() -> Permit {
 async fn a_login_that_changes_while_its_client_is_on_its_way_in_does_not_let_it_in() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let settings = Settings { max_packet: 1024, slow_after: Duration::from_secs(1) };
+    let settings = Settings {
+        max_packet: 1024,
+        slow_after: Duration::from_secs(1),
+        limits: Limits::default(),
+        has_anonymous: false,
+    };
     let first = authenticator(folder.path(), &key(1));
     let server = Server::start(&state, first, settings, Arc::new(Metrics::new())).unwrap();
     let broker = server.broker();

@@ -213,7 +213,7 @@ fn a_client_id_is_its_principals_whether_that_is_connected_or_not() {
 
 #[test]
 fn a_host_has_an_id_that_no_other_login_can_take_and_is_kept_under_that_one_only() {
-    let mut site = site(&everybody(), "");
+    let site = site(&everybody(), "");
     let fleet = format!("fleet = \"other\"\n[hosts]\nweb-1 = [\"{}\"]\n", key("other").public());
     let other = text(&site.write("other.toml", &fleet)).to_owned();
     let settings = site.settings().replacen("logins = [", &format!("logins = [{other:?}, "), 1);
@@ -244,7 +244,7 @@ fn a_host_has_an_id_that_no_other_login_can_take_and_is_kept_under_that_one_only
 
 #[test]
 fn a_host_gets_its_own_id_whoever_has_it() {
-    let mut site = site(&everybody(), TCP);
+    let site = site(&everybody(), TCP);
     let own = "home:web-1";
     let host = Connect { clean: false, ..signed_as("web-1", own) };
     // Somebody had it before there were logins.

@@ -14,6 +14,7 @@ mod login;
 mod persistent;
 mod pressure;
 mod process;
+mod quotas;
 mod running;
 mod store;
 mod subscriptions;
