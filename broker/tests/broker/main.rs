@@ -16,6 +16,7 @@ mod pressure;
 mod process;
 mod quotas;
 mod running;
+mod stalled;
 mod store;
 mod subscriptions;
 mod takeover;
