@@ -4,6 +4,7 @@
 #![allow(clippy::panic, reason = "what a test can't set up ends it")]
 
 mod brokers;
+mod built;
 pub mod durability;
 mod fleet;
 mod forge;
@@ -14,6 +15,7 @@ mod wait;
 mod wire;
 
 pub use brokers::{BrokerKind, Brokers, Secured};
+pub use built::{NotBuilt, build_all, built};
 pub use fleet::{Broker, Fleet, Outcome, Ports, binary};
 pub use forge::Forgery;
 pub use host::Host;
