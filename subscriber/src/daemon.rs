@@ -12,14 +12,15 @@ use tokio::{
 
 use crate::{
     adapters::{
-        activation::Activator, health::Checks, nix::Nix, record::Records, state_store::StateFile,
-        systems::Systems,
+        activation::Activator, health::Checks, nix::Nix, own_unit, record::Records,
+        state_store::StateFile, systems::Systems,
     },
     clock::Clock,
     config::{Config, Profile, Runner},
     driver::{Driver, Permits},
     identity::{self, Sessions},
     link::{Link, Speaker},
+    own_update::OwnUpdate,
     ports::Ports,
 };
 
@@ -59,6 +60,9 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     let access = config.access(&key, known)?;
     let speaker = Speaker::new(&config, key, boot, trust.digest());
     let (link, inbox) = Link::start(&config, access, speaker, sessions, u64::from_le_bytes(seed));
+    if let Some(update) = own_update(&config) {
+        tokio::task::spawn_local(update.follow());
+    }
     let (trust, permits) = (Rc::new(trust), Rc::new(Permits::default()));
     for (name, profile, folder, memory, state) in states {
         let orders = link.orders(&name);
@@ -92,6 +96,15 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     tracing::info!("stopping");
     link.stop(FAREWELL).await;
     Ok(())
+}
+
+/// Tells what to watch where the subscriber is part of a system that is switched.
+fn own_update(config: &Config) -> Option<OwnUpdate> {
+    let unit = (config.runner == Runner::Systemd).then(own_unit::of_this_process).flatten()?;
+    let current = config.profiles.get(&ProfileName::system())?.current.clone();
+    let folder = |name: &ProfileName| config.state_dir.join(name.as_str());
+    let records = config.profiles.keys().map(|name| Records::new(&folder(name))).collect();
+    Some(OwnUpdate { unit, current, records })
 }
 
 fn systems(profile: &Profile, runner: Runner, link: &Link) -> Systems {

@@ -14,6 +14,7 @@ pub mod driver;
 pub mod durable;
 pub mod identity;
 pub mod link;
+pub mod own_update;
 pub mod ports;
 pub mod roll_back;
 pub mod runner;
