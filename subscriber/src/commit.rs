@@ -10,6 +10,7 @@ use crate::{
         activation::SWITCH_PROGRAM,
         command,
         record::{Outcome, Records},
+        switch_folder::{FOREIGN_SWITCH_LIMIT, SwitchFolder},
     },
     os::System,
 };
@@ -42,6 +43,8 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
     let mut boot = command::program(record.target.as_path().join(SWITCH_PROGRAM));
     boot.arg("boot");
     let mut problems = Vec::new();
+    // Where it is not free in time, `boot` says so.
+    SwitchFolder::beside(&record.current).wait_until_free(FOREIGN_SWITCH_LIMIT).await;
     for (command, limit) in [(&mut set, SET_LIMIT), (&mut boot, BOOT_LIMIT)] {
         if let Err(error) = os.run(command, limit).await {
             problems.push(error.to_string());

@@ -12,8 +12,8 @@ use tokio::{
 
 use crate::{
     adapters::{
-        activation::Activator, health::Checks, nix::Nix, record::Records, state_store::StateFile,
-        systems::Systems, unsynced::Unsynced,
+        activation::Activator, health::Checks, nix::Nix, own_unit, record::Records,
+        state_store::StateFile, systems::Systems, unsynced::Unsynced,
     },
     clock::Clock,
     config::{Config, Profile, Runner},
@@ -21,6 +21,7 @@ use crate::{
     identity::{self, Sessions},
     link::{Link, Speaker},
     os::{Linux, System},
+    own_update::OwnUpdate,
     ports::Ports,
 };
 
@@ -66,6 +67,9 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     let access = config.access(&key, known)?;
     let speaker = Speaker::new(&config, key, boot, trust.digest());
     let (link, inbox) = Link::start(&config, access, speaker, sessions, u64::from_le_bytes(seed));
+    if let Some(update) = own_update(&config) {
+        tokio::task::spawn_local(update.follow());
+    }
     let (trust, permits) = (Rc::new(trust), Rc::new(Permits::default()));
     for (name, profile, folder, memory, state) in states {
         let orders = link.orders(&name);
@@ -106,6 +110,15 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     tracing::info!("stopping");
     link.stop(FAREWELL).await;
     Ok(())
+}
+
+/// Tells what to watch where the subscriber is part of a system that is switched.
+fn own_update(config: &Config) -> Option<OwnUpdate> {
+    let unit = (config.runner == Runner::Systemd).then(own_unit::of_this_process).flatten()?;
+    let current = config.profiles.get(&ProfileName::system())?.current.clone();
+    let records = |name: &ProfileName| Records::new(&config.state_dir.join(name.as_str()));
+    let records = config.profiles.keys().map(records).collect();
+    Some(OwnUpdate { os: Arc::new(Linux), unit, current, records })
 }
 
 fn systems(os: System, profile: &Profile, runner: Runner, link: &Link) -> Systems {

@@ -15,6 +15,7 @@ pub mod durable;
 pub mod identity;
 pub mod link;
 pub mod os;
+pub mod own_update;
 pub mod ports;
 pub mod roll_back;
 pub mod runner;

@@ -19,7 +19,9 @@ use crate::{
         activation::SWITCH_PROGRAM,
         command,
         launcher::{Launcher, Role},
+        own_unit,
         record::{ArmedRecord, NotClaimed, Outcome, Records},
+        switch_folder::{FOREIGN_SWITCH_LIMIT, SwitchFolder},
         systems::store_path_at,
     },
     durable,
@@ -154,6 +156,12 @@ async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
         note("stopping what is under way", stopped.map_err(|error| error.to_string()));
     }
 
+    // What somebody else's switch makes of the machine is looked at when it has ended.
+    let folder = SwitchFolder::beside(&record.current);
+    if !folder.wait_until_free(FOREIGN_SWITCH_LIMIT).await {
+        let lock = folder.lock();
+        note("waiting", Err(format!("another switch has held {} for long", lock.display())));
+    }
     let runs = store_path_at(os, &record.current);
     if runs.as_ref().is_some_and(|path| *path != record.target && *path != record.previous) {
         note("looking", Err("another system was activated meanwhile; nothing was touched".into()));
@@ -163,6 +171,8 @@ async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
     let limit = record.activate_limit().max(WAY_BACK_LIMIT);
     let committed = os.read_link(&record.profile).ok() != record.profile_link;
     if record.activates {
+        let forgotten = folder.forget_units_unknown_to(&record.previous);
+        note("clearing the lists of units", forgotten.map_err(|error| error.to_string()));
         let switched = switch(os, &record.previous, "test", limit).await;
         note("activating the previous system", switched);
     }
@@ -178,7 +188,19 @@ async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
     // Last, as the profile says whether there was a commit: a roll back that is cut off before this
     // restores the boot default when it is done again.
     note("restoring the profile", restore_profile(os, record).map_err(|error| error.to_string()));
+    note("starting the previous subscriber", restart_subscriber(os, record).await);
     problems
+}
+
+/// Starts the previous system's subscriber, where it is another one. It may be the new one that
+/// runs, or none that can.
+async fn restart_subscriber(os: &dyn Os, record: &ArmedRecord) -> Result<(), String> {
+    let Some(unit) = own_unit::to_restart(record) else { return Ok(()) };
+    // The subscriber rolls back itself only where it can start no process for that.
+    if own_unit::of_this_process().as_ref() == Some(unit) {
+        return Ok(());
+    }
+    own_unit::restart(os, unit).await.map_err(|error| error.to_string())
 }
 
 async fn switch(

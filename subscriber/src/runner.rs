@@ -6,7 +6,7 @@ use herald_core::{ActivationEnd, Claim, Monotonic};
 use herald_proto::text::Prose;
 
 use crate::{
-    adapters::{command, record::Records},
+    adapters::{command, own_unit, record::Records},
     os::{Os, Program, System},
 };
 
@@ -65,7 +65,21 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
         Err(error) => unknown(&error),
     };
     records.write_result(args.attempt, &end)?;
+    if args.if_armed {
+        start_new_subscriber(&**os, &args, &records, &end).await;
+    }
     Ok(())
+}
+
+/// Starts the new system's subscriber, where it is another one. It finds the result, and has to
+/// prove that it can do its work; without one that can, the dead-man goes back.
+async fn start_new_subscriber(os: &dyn Os, args: &Args, records: &Records, end: &ActivationEnd) {
+    let Ok(record) = records.read(args.attempt) else { return };
+    if let Some(unit) = own_unit::to_restart_after(end, &record)
+        && let Err(error) = own_unit::restart(os, unit).await
+    {
+        tracing::error!(%unit, %error, "the new system's subscriber does not start");
+    }
 }
 
 /// Says why the program must not start: its time is over, or somebody is going back already.

@@ -10,7 +10,9 @@ use tokio::time::sleep;
 
 use super::{
     launcher::{Launcher, Role},
+    own_unit,
     record::{ArmedRecord, NotClaimed, Outcome, Records},
+    switch_folder::SwitchFolder,
 };
 use crate::{
     config::{Profile, Runner},
@@ -164,6 +166,17 @@ impl Activator {
         require(target, SUBSCRIBER_MARK, Code::NotActivatable)
     }
 
+    /// Somebody else's switch must not be cut off, and ours would fail.
+    fn check_switch_lock(&self) -> Result<(), Failure> {
+        let folder = SwitchFolder::beside(&self.profile.current);
+        if !folder.is_busy() {
+            return Ok(());
+        }
+        let lock = folder.lock();
+        let problem = format!("another switch is at work, and holds {}", lock.display());
+        Err(failure(Code::ArmFailed, &problem))
+    }
+
     fn arguments(&self, subcommand: &str, attempt: u64) -> Vec<OsString> {
         let folder = self.records.folder().into();
         let number = attempt.to_string().into();
@@ -179,6 +192,7 @@ impl Activation for Activator {
     ) -> Pending<'a, Result<(), Failure>> {
         Box::pin(async move {
             self.check_toplevels(attempt)?;
+            self.check_switch_lock()?;
             let record = self.record(attempt, dead_man_at);
             let failed = |error: std::io::Error| failure(Code::ArmFailed, &error.to_string());
             self.records.write(Claim::Armed, &record).map_err(failed)?;
@@ -227,8 +241,17 @@ impl Activation for Activator {
                 }
             }
             let result = || self.records.result(number);
-            let end = self.wait_for(&[Role::Activate], number, result).await;
-            end.unwrap_or_else(|| unknown("the runner ended without a result"))
+            let Some(end) = self.wait_for(&[Role::Activate], number, result).await else {
+                return unknown("the runner ended without a result");
+            };
+            // Another subscriber has to prove the new system, so this one is not to take the result.
+            let record = self.records.read(number).ok();
+            if record.is_some_and(|record| own_unit::to_restart_after(&end, &record).is_some()) {
+                let never = || None::<()>;
+                self.wait_for(&[Role::Activate], number, never).await;
+                return unknown("the runner ended without starting the new system's subscriber");
+            }
+            end
         })
     }
 

@@ -15,8 +15,13 @@ use std::{
 };
 
 use herald_core::{ActivationEnd, Attempt, Claim, Monotonic, Procedure};
-use herald_proto::{host::ProfileName, id::BootId, store_path::StorePath};
+use herald_proto::{
+    host::{ProfileName, UnitName},
+    id::BootId,
+    store_path::StorePath,
+};
 
+use super::own_unit;
 use crate::{
     config::{Profile, Runner},
     durable,
@@ -57,6 +62,9 @@ pub struct ArmedRecord {
     pub activate_limit: u64,
     /// What runs the processes.
     pub runner: Runner,
+    /// The unit of the subscriber, which is started anew where the two systems differ in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscriber: Option<UnitName>,
 }
 
 /// The records and results of a profile's attempts.
@@ -114,6 +122,10 @@ impl ArmedRecord {
             dead_man_at: dead_man_at.as_millis(),
             activate_limit: u64::try_from(activate_limit).unwrap_or(u64::MAX),
             runner,
+            subscriber: match runner {
+                Runner::Systemd => own_unit::of_this_process(),
+                Runner::Direct => None,
+            },
         }
     }
 

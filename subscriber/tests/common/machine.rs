@@ -86,6 +86,7 @@ impl Machine {
             dead_man_at,
             activate_limit: 20_000,
             runner: Runner::Direct,
+            subscriber: None,
         }
     }
 
