@@ -11,6 +11,7 @@ use crate::{
         command,
         record::{Outcome, Records},
     },
+    durable,
     os::System,
 };
 
@@ -41,13 +42,15 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
     set.arg("--profile").arg(&record.profile).arg("--set").arg(record.target.as_path());
     let mut boot = command::program(record.target.as_path().join(SWITCH_PROGRAM));
     boot.arg("boot");
-    let mut problems = Vec::new();
-    for (command, limit) in [(&mut set, SET_LIMIT), (&mut boot, BOOT_LIMIT)] {
-        if let Err(error) = os.run(command, limit).await {
-            problems.push(error.to_string());
-            break;
-        }
-    }
+    let committed = async {
+        os.run(&mut set, SET_LIMIT).await.map_err(|error| error.to_string())?;
+        // Nix does not: after a power cut the profile could name the old system, and the boot
+        // loader the new one.
+        durable::sync_parent(&*os, &record.profile)
+            .map_err(|error| format!("making {} durable: {error}", record.profile.display()))?;
+        os.run(&mut boot, BOOT_LIMIT).await.map_err(|error| error.to_string())
+    };
+    let problems = committed.await.err().into_iter().collect();
     records.write_committed(args.attempt, &Outcome { problems })?;
     Ok(())
 }
