@@ -43,6 +43,9 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
     let mut boot = command::program(record.target.as_path().join(SWITCH_PROGRAM));
     boot.arg("boot");
     let committed = async {
+        if record.profile_is_anothers(&os) {
+            return Err(format!("somebody set {} meanwhile", record.profile.display()));
+        }
         os.run(&mut set, SET_LIMIT).await.map_err(|error| error.to_string())?;
         // Nix does not: after a power cut the profile could name the old system, and the boot
         // loader the new one.

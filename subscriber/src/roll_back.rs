@@ -161,12 +161,22 @@ async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
     }
     // An order's limits are about the new system: they must not cut off the way to the old one.
     let limit = record.activate_limit().max(WAY_BACK_LIMIT);
-    let committed = os.read_link(&record.profile).ok() != record.profile_link;
+    // What somebody set meanwhile, and names a third system, is theirs.
+    let committed = os.read_link(&record.profile).ok() != record.profile_link
+        && !record.profile_is_anothers(records.os());
+    let boots_target =
+        match record.boot_default_link.as_deref().and_then(|link| store_path_at(os, link)) {
+            Some(default) => {
+                default == record.target && record.boot_default.as_ref() != Some(&default)
+            }
+            // What can't be read was set if the profile was: that comes first.
+            None => committed,
+        };
     if record.activates {
         let switched = switch(os, &record.previous, "test", limit).await;
         note("activating the previous system", switched);
     }
-    if committed {
+    if boots_target {
         // Where the boot loader can't be read: what the profile said is what it was told last.
         let generation =
             || store_path_at(os, &record.profile.parent()?.join(record.profile_link.as_ref()?));
@@ -177,7 +187,10 @@ async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
     }
     // Last, as the profile says whether there was a commit: a roll back that is cut off before this
     // restores the boot default when it is done again.
-    note("restoring the profile", restore_profile(os, record).map_err(|error| error.to_string()));
+    if committed {
+        let restored = restore_profile(os, record);
+        note("restoring the profile", restored.map_err(|error| error.to_string()));
+    }
     problems
 }
 
@@ -196,10 +209,7 @@ async fn switch(
 
 /// Points the profile at the generation of before, by replacing the link.
 fn restore_profile(os: &dyn Os, record: &ArmedRecord) -> io::Result<()> {
-    let now = os.read_link(&record.profile).ok();
-    let (false, Some(before)) = (now == record.profile_link, &record.profile_link) else {
-        return Ok(());
-    };
+    let Some(before) = &record.profile_link else { return Ok(()) };
     let temporary: &Path = &record.profile.with_extension("herald-new");
     let _ = os.remove(temporary);
     os.symlink(before, temporary)?;
