@@ -31,6 +31,10 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How often a result that can't be stored is stored again, and for how long.
 const RESULT_AGAIN: Duration = Duration::from_secs(1);
 const RESULT_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// How often the dead-man, who may be the only one left, tries it, and after which time again: somebody
+/// may have the lock of switches, or start user space again.
+const DEAD_MAN_TRIES: u32 = 3;
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// How long after its time the dead-man waits for a commit that has begun.
 const COMMIT_LIMIT: Duration = Duration::from_secs(10 * 60);
 
@@ -63,7 +67,8 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
     if args.when_due && !wait_until_due(&records, &record).await {
         return Ok(());
     }
-    undo_once(&record, &records).await?;
+    let tries = if args.when_due { DEAD_MAN_TRIES } else { 1 };
+    undo_once(&record, &records, tries).await?;
     Ok(())
 }
 
@@ -71,7 +76,7 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When the lock can't be taken.
-pub async fn undo_once(record: &ArmedRecord, records: &Records) -> io::Result<()> {
+pub async fn undo_once(record: &ArmedRecord, records: &Records, tries: u32) -> io::Result<()> {
     // One roll back at a time: a second one waits for the first, and then finds its result. Where
     // the disk does not let a lock be made, going back matters more.
     let _lock = match records.os().lock(&records.file("undoing", record.attempt)).await {
@@ -85,7 +90,14 @@ pub async fn undo_once(record: &ArmedRecord, records: &Records) -> io::Result<()
     if records.undone(record.attempt).is_some() {
         return Ok(());
     }
-    let problems = undo(record, records).await;
+    let mut problems = undo(record, records).await;
+    for _ in 1..tries {
+        if problems.is_empty() {
+            break;
+        }
+        sleep(TRY_AGAIN).await;
+        problems = undo(record, records).await;
+    }
     for problem in &problems {
         tracing::error!(attempt = record.attempt, problem, "while rolling back");
     }
