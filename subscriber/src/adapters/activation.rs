@@ -135,7 +135,7 @@ impl Activator {
         if let Err(error) = self.start_roll_back(Role::RollBack, number).await {
             // Better in this process than not at all: its program may have been deleted.
             tracing::error!(%error, "cannot start the roll back as a process of its own");
-            let undo = async { undo_once(&self.records.read(number)?, &self.records).await };
+            let undo = async { undo_once(&self.records.read(number)?, &self.records, 1).await };
             undo.await.map_err(|error| failed(&error.to_string()))?;
         }
         // Until both have ended, whichever was done first: where the disk was too full for their
