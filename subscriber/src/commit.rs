@@ -12,6 +12,7 @@ use crate::{
         record::{Outcome, Records},
         switch_folder::{FOREIGN_SWITCH_LIMIT, SwitchFolder},
     },
+    durable,
     os::System,
 };
 
@@ -42,15 +43,20 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
     set.arg("--profile").arg(&record.profile).arg("--set").arg(record.target.as_path());
     let mut boot = command::program(record.target.as_path().join(SWITCH_PROGRAM));
     boot.arg("boot");
-    let mut problems = Vec::new();
     // Where it is not free in time, `boot` says so.
     SwitchFolder::beside(&record.current).wait_until_free(FOREIGN_SWITCH_LIMIT).await;
-    for (command, limit) in [(&mut set, SET_LIMIT), (&mut boot, BOOT_LIMIT)] {
-        if let Err(error) = os.run(command, limit).await {
-            problems.push(error.to_string());
-            break;
+    let committed = async {
+        if record.profile_is_anothers(&os) {
+            return Err(format!("somebody set {} meanwhile", record.profile.display()));
         }
-    }
+        os.run(&mut set, SET_LIMIT).await.map_err(|error| error.to_string())?;
+        // Nix does not: after a power cut the profile could name the old system, and the boot
+        // loader the new one.
+        durable::sync_parent(&*os, &record.profile)
+            .map_err(|error| format!("making {} durable: {error}", record.profile.display()))?;
+        os.run(&mut boot, BOOT_LIMIT).await.map_err(|error| error.to_string())
+    };
+    let problems = committed.await.err().into_iter().collect();
     records.write_committed(args.attempt, &Outcome { problems })?;
     Ok(())
 }

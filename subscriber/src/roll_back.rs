@@ -33,6 +33,10 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How often a result that can't be stored is stored again, and for how long.
 const RESULT_AGAIN: Duration = Duration::from_secs(1);
 const RESULT_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// How often the dead-man, who may be the only one left, tries it, and after which time again: somebody
+/// may have the lock of switches, or start user space again.
+const DEAD_MAN_TRIES: u32 = 3;
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// How long after its time the dead-man waits for a commit that has begun.
 const COMMIT_LIMIT: Duration = Duration::from_secs(10 * 60);
 
@@ -65,7 +69,8 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
     if args.when_due && !wait_until_due(&records, &record).await {
         return Ok(());
     }
-    undo_once(&record, &records).await?;
+    let tries = if args.when_due { DEAD_MAN_TRIES } else { 1 };
+    undo_once(&record, &records, tries).await?;
     Ok(())
 }
 
@@ -73,7 +78,7 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When the lock can't be taken.
-pub async fn undo_once(record: &ArmedRecord, records: &Records) -> io::Result<()> {
+pub async fn undo_once(record: &ArmedRecord, records: &Records, tries: u32) -> io::Result<()> {
     // One roll back at a time: a second one waits for the first, and then finds its result. Where
     // the disk does not let a lock be made, going back matters more.
     let _lock = match records.os().lock(&records.file("undoing", record.attempt)).await {
@@ -87,7 +92,14 @@ pub async fn undo_once(record: &ArmedRecord, records: &Records) -> io::Result<()
     if records.undone(record.attempt).is_some() {
         return Ok(());
     }
-    let problems = undo(record, records).await;
+    let mut problems = undo(record, records).await;
+    for _ in 1..tries {
+        if problems.is_empty() {
+            break;
+        }
+        sleep(TRY_AGAIN).await;
+        problems = undo(record, records).await;
+    }
     for problem in &problems {
         tracing::error!(attempt = record.attempt, problem, "while rolling back");
     }
@@ -169,14 +181,24 @@ async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
     }
     // An order's limits are about the new system: they must not cut off the way to the old one.
     let limit = record.activate_limit().max(WAY_BACK_LIMIT);
-    let committed = os.read_link(&record.profile).ok() != record.profile_link;
+    // What somebody set meanwhile, and names a third system, is theirs.
+    let committed = os.read_link(&record.profile).ok() != record.profile_link
+        && !record.profile_is_anothers(records.os());
+    let boots_target =
+        match record.boot_default_link.as_deref().and_then(|link| store_path_at(os, link)) {
+            Some(default) => {
+                default == record.target && record.boot_default.as_ref() != Some(&default)
+            }
+            // What can't be read was set if the profile was: that comes first.
+            None => committed,
+        };
     if record.activates {
         let forgotten = folder.forget_units_unknown_to(&record.previous);
         note("clearing the lists of units", forgotten.map_err(|error| error.to_string()));
         let switched = switch(os, &record.previous, "test", limit).await;
         note("activating the previous system", switched);
     }
-    if committed {
+    if boots_target {
         // Where the boot loader can't be read: what the profile said is what it was told last.
         let generation =
             || store_path_at(os, &record.profile.parent()?.join(record.profile_link.as_ref()?));
@@ -187,7 +209,10 @@ async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
     }
     // Last, as the profile says whether there was a commit: a roll back that is cut off before this
     // restores the boot default when it is done again.
-    note("restoring the profile", restore_profile(os, record).map_err(|error| error.to_string()));
+    if committed {
+        let restored = restore_profile(os, record);
+        note("restoring the profile", restored.map_err(|error| error.to_string()));
+    }
     note("starting the previous subscriber", restart_subscriber(os, record).await);
     problems
 }
@@ -218,10 +243,7 @@ async fn switch(
 
 /// Points the profile at the generation of before, by replacing the link.
 fn restore_profile(os: &dyn Os, record: &ArmedRecord) -> io::Result<()> {
-    let now = os.read_link(&record.profile).ok();
-    let (false, Some(before)) = (now == record.profile_link, &record.profile_link) else {
-        return Ok(());
-    };
+    let Some(before) = &record.profile_link else { return Ok(()) };
     let temporary: &Path = &record.profile.with_extension("herald-new");
     let _ = os.remove(temporary);
     os.symlink(before, temporary)?;

@@ -48,6 +48,7 @@ fn v1() -> ArmedRecord {
         profile: "/nix/var/nix/profiles/system".into(),
         profile_link: Some("system-41-link".into()),
         boot_default: Some(path("0", 'g', "25.05")),
+        boot_default_link: None,
         boot: BootId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
         dead_man_at: 123_456_789,
         activate_limit: 600_000,

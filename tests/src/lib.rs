@@ -5,6 +5,7 @@
 
 mod brokers;
 mod built;
+pub mod crash;
 pub mod durability;
 mod fleet;
 mod forge;

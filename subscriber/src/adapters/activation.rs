@@ -148,12 +148,14 @@ impl Activator {
         if let Err(error) = self.start_roll_back(Role::RollBack, number).await {
             // Better in this process than not at all: its program may have been deleted.
             tracing::error!(%error, "cannot start the roll back as a process of its own");
-            let undo = async { undo_once(&self.records.read(number)?, &self.records).await };
+            let undo = async { undo_once(&self.records.read(number)?, &self.records, 1).await };
             undo.await.map_err(|error| failed(&error.to_string()))?;
         }
-        let (roles, undone) = ([Role::RollBack, Role::DeadMan], || self.records.undone(number));
-        judge("the roll back", self.wait_for(&roles, number, undone).await)
-            .map_err(|problem| failed(&problem))?;
+        // Until both have ended, whichever was done first: where the disk was too full for their
+        // lock, the other one may be in the middle of its switch.
+        let still_runs = || None::<()>;
+        self.wait_for(&[Role::RollBack, Role::DeadMan], number, still_runs).await;
+        judge("the roll back", self.records.undone(number)).map_err(|problem| failed(&problem))?;
         self.sync_links().await.map_err(|error| failed(&format!("syncing the disk: {error}")))
     }
 

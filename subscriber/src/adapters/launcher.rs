@@ -178,14 +178,23 @@ impl Launcher {
         args: &[OsString],
     ) -> io::Result<()> {
         let mut waited = Duration::ZERO;
+        let mut soft_reboot = SoftReboot::Survived;
         while !self.runs(role, attempt).await? {
             let mut run = command::program("systemd-run");
             run.arg(format!("--unit={}", self.unit(role, attempt)));
             run.arg(format!("--description=Herald's {} of attempt {attempt}", role.name()));
-            run.args(["--collect", "--quiet"]).args(properties(role)).args(inherited_environment());
+            run.args(["--collect", "--quiet"])
+                .args(properties(role, soft_reboot))
+                .args(inherited_environment());
             run.arg("--").arg(program).args(args);
             match command::output(&*self.os, &mut run).await {
                 Ok(_) => return Ok(()),
+                Err(CommandFailed::Failed { stderr, .. }) if stderr.contains(SURVIVES) => {
+                    tracing::warn!(
+                        "this systemd is older than 255: a soft-reboot ends the dead-man"
+                    );
+                    soft_reboot = SoftReboot::NotKnown;
+                }
                 Err(error) if waited >= ASK_LIMIT => return Err(io::Error::other(error)),
                 Err(error) => tracing::debug!(%error, "trying again"),
             }
@@ -247,8 +256,20 @@ pub(super) async fn systemctl(os: &dyn Os, args: &[&str]) -> Result<String, Comm
     }
 }
 
+/// The property by which a unit survives a soft-reboot (systemd-soft-reboot.service(8)).
+const SURVIVES: &str = "SurviveFinalKillSignal";
+
+/// What systemd can do for the way back when somebody starts user space again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SoftReboot {
+    /// It lets the process live on.
+    Survived,
+    /// It is older than soft-reboots that units survive.
+    NotKnown,
+}
+
 /// What a transient unit needs beside its command.
-fn properties(role: Role) -> impl Iterator<Item = &'static str> {
+fn properties(role: Role, soft_reboot: SoftReboot) -> impl Iterator<Item = &'static str> {
     /// A unit that needs `sysinit.target`, as they do by default, goes with it when somebody
     /// isolates `emergency.target`, whatever `IgnoreOnIsolate` says.
     const EACH: &[&str] = &[
@@ -256,8 +277,15 @@ fn properties(role: Role) -> impl Iterator<Item = &'static str> {
         "--property=KillMode=control-group",
         "--property=IgnoreOnIsolate=yes",
         "--property=DefaultDependencies=no",
-        "--property=Conflicts=shutdown.target",
-        "--property=Before=shutdown.target",
+    ];
+    const ENDS_WITH_USER_SPACE: &[&str] =
+        &["--property=Conflicts=shutdown.target", "--property=Before=shutdown.target"];
+    /// A soft-reboot keeps what was activated, so it must not end what guards that: the new
+    /// system's subscriber may never come up.
+    const ENDS_WITH_THE_KERNEL: &[&str] = &[
+        "--property=SurviveFinalKillSignal=yes",
+        "--property=Conflicts=reboot.target kexec.target poweroff.target halt.target",
+        "--property=Before=reboot.target kexec.target poweroff.target halt.target",
     ];
     /// The way back must not wait for one that is deaf.
     const ACTIVATION: &[&str] = &["--property=KillSignal=SIGKILL"];
@@ -271,11 +299,12 @@ fn properties(role: Role) -> impl Iterator<Item = &'static str> {
         "--property=StartLimitIntervalSec=0",
         "--property=OOMScoreAdjust=-1000",
     ];
-    let own = match role {
-        Role::Activate | Role::Commit => ACTIVATION,
-        Role::RollBack | Role::DeadMan => WAY_BACK,
+    let (own, until) = match (role, soft_reboot) {
+        (Role::Activate | Role::Commit, _) => (ACTIVATION, ENDS_WITH_USER_SPACE),
+        (_, SoftReboot::Survived) => (WAY_BACK, ENDS_WITH_THE_KERNEL),
+        (_, SoftReboot::NotKnown) => (WAY_BACK, ENDS_WITH_USER_SPACE),
     };
-    EACH.iter().chain(own).copied()
+    EACH.iter().chain(until).chain(own).copied()
 }
 
 /// Names what steers Nix and logging, which a transient unit would not have. `NIX_CONFIG` stays

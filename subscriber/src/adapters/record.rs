@@ -21,7 +21,7 @@ use herald_proto::{
     store_path::StorePath,
 };
 
-use super::own_unit;
+use super::{own_unit, systems::store_path_at};
 use crate::{
     config::{Profile, Runner},
     durable,
@@ -54,6 +54,9 @@ pub struct ArmedRecord {
     pub profile_link: Option<PathBuf>,
     /// What the next boot would have taken.
     pub boot_default: Option<StorePath>,
+    /// The link that says what the next boot takes, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_default_link: Option<PathBuf>,
     /// The boot.
     pub boot: BootId,
     /// When the dead-man rolls back, in milliseconds of `CLOCK_MONOTONIC`.
@@ -118,6 +121,7 @@ impl ArmedRecord {
             profile: profile.profile.clone(),
             profile_link: os.read_link(&profile.profile).ok(),
             boot_default: attempt.baseline.boot_default.clone(),
+            boot_default_link: profile.boot_default.clone(),
             boot: attempt.baseline.boot,
             dead_man_at: dead_man_at.as_millis(),
             activate_limit: u64::try_from(activate_limit).unwrap_or(u64::MAX),
@@ -127,6 +131,12 @@ impl ArmedRecord {
                 Runner::Direct => None,
             },
         }
+    }
+
+    /// Tells whether the profile is one that neither was there before nor is the new system's.
+    pub fn profile_is_anothers(&self, os: &System) -> bool {
+        os.read_link(&self.profile).ok() != self.profile_link
+            && store_path_at(&**os, &self.profile).is_some_and(|path| path != self.target)
     }
 
     /// Gives how long the switch program may take.
