@@ -75,9 +75,6 @@ impl Nix {
         progress: &dyn Fn(Progress),
     ) -> Result<(), Failure> {
         let mut realise = command::program("nix-store");
-        // Registered before they are durable, paths that a power cut empties are taken to be valid
-        // ever after. A Nix that does not know the setting warns.
-        realise.args(["--option", "fsync-store-paths", "true"]);
         realise.arg("--realise").arg(toplevel.as_path());
         realise.arg("--add-root").arg(self.root_of(toplevel));
         let mut fetched = Fetched::default();

@@ -54,12 +54,8 @@ pub(crate) async fn run(process: &Process, command: &Command, line: &mut dyn FnM
         ("nix-env", ["--profile", PROFILE, "--set", system]) => {
             set_profile(process, system.as_ref()).await
         }
-        (
-            "nix-store",
-            ["--option", "fsync-store-paths", fsync, "--realise", system, "--add-root", root],
-        ) => {
-            let fsync = *fsync == "true";
-            realise(process, system, Path::new(root), fsync, line).await
+        ("nix-store", ["--realise", system, "--add-root", root]) => {
+            realise(process, system, Path::new(root), line).await
         }
         ("nix-store", ["--query", "--requisites", system]) => requisites(process, system),
         ("nix-store", ["--verify-path", paths @ ..]) => verify(process, paths),
@@ -237,7 +233,6 @@ async fn realise(
     process: &Process,
     system: &str,
     root: &Path,
-    fsync: bool,
     line: &mut dyn FnMut(&[u8]),
 ) -> Exit {
     let Ok(system) = system.parse::<StorePath>() else { return Exit::bad(1, "no store path") };
@@ -257,11 +252,6 @@ async fn realise(
         let file = Path::new(STORE).join(path.base_name());
         let _ = process.world.machine().disk.remove(&file);
         let _ = process.world.machine().disk.write(&file, content(&path));
-        if fsync && process.world.machine().mutant != Some(Mutant::StoreIsNotSynced) {
-            act(process, &format!("nix-store: sync {}", path.name())).await;
-            let _ = process.world.machine().disk.sync_file(&file);
-            let _ = process.world.machine().disk.sync_folder(Path::new(STORE));
-        }
         act(process, &format!("nix-store: register {}", path.name())).await;
         process.world.machine().valid.insert(path);
     }
