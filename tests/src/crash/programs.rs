@@ -56,7 +56,7 @@ pub(crate) async fn run(process: &Process, command: &Command, line: &mut dyn FnM
         }
         (
             "nix-store",
-            ["--option", "fsync-store-paths", fsync, "--realise", system, "--add-root", root],
+            ["--realise", system, "--add-root", root, "--option", "fsync-store-paths", fsync],
         ) => {
             let fsync = *fsync == "true";
             realise(process, system, Path::new(root), fsync, line).await
