@@ -49,6 +49,11 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     identity::make_folder(&unsynced)
         .with_context(|| format!("cannot make the folder {}", unsynced.display()))?;
     let unsynced = Unsynced::new(unsynced, boot);
+    for cache in unsynced.outdated_caches(&Linux).context("cannot read the state folder")? {
+        if let Err(error) = std::fs::remove_dir_all(&cache) {
+            tracing::warn!(cache = %cache.display(), %error, "an earlier boot's cache stays");
+        }
+    }
 
     let mut states = Vec::new();
     for (name, profile) in &config.profiles {

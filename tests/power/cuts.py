@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from fleet import HOST, Fleet
+from fleet import Fleet
 from machine import Disks, Failed, Machine, wait_until
 
 END_LIMIT = 240  # seconds, with one boot

@@ -8,7 +8,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from machine import Failed, wait_until
+from machine import Failed, spawn, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = "alpha"
@@ -50,7 +50,7 @@ class Fleet:
         command += ["--state", self.folder / "broker"]
         out = self.folder / "broker.out"
         with open(out, "w") as said, open(self.folder / "broker.log", "w") as log:
-            self.children.append(subprocess.Popen(command, stdout=said, stderr=log))
+            self.children.append(spawn(command, stdout=said, stderr=log))
         listening = wait_until(10, "the broker listens", lambda: out.read_text().strip())
         self.port = int(listening.rsplit(":", 1)[1])
 
@@ -123,7 +123,7 @@ class Fleet:
         )
         command = self.command("listen", "--json")
         log = open(self.folder / "listen.log", "w")
-        listener = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        listener = spawn(command, stdout=subprocess.PIPE, stderr=log, text=True)
         self.children.append(listener)
         threading.Thread(target=self.listen, args=(listener,), daemon=True).start()
 

@@ -32,6 +32,11 @@ def wait_until(limit, what, look, interval=0.05):
         time.sleep(interval)
 
 
+def spawn(command, **options):
+    """Starts a program that does not outlive this one, however this one ends."""
+    return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], **options)
+
+
 class Disks:
     """The server of the disks, a process of its own: it outlives each cut."""
 
@@ -43,7 +48,7 @@ class Disks:
         command += [] if settle is None else ["--settle", str(settle)]
         command += [f"{name}={path}" for name, path in images.items()]
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = spawn(command, stdout=log, stderr=log)
         wait_until(10, "the disks are served", self.lines)
 
     def lines(self):
@@ -84,7 +89,7 @@ class Machine:
         command += ["-chardev", f"socket,id=agent,path={agent},server=on,wait=off"]
         command += ["-serial", "chardev:agent", *self.boot, *extra]
         with open(self.folder / "qemu.log", "a") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = spawn(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.cuts_before = len(self.disks.lines())
         wait_until(20, "QEMU starts", lambda: agent.exists() or self.process.poll() is not None)
         self.agent = Agent(agent, self.process)

@@ -61,7 +61,7 @@ impl Nix {
         self.unsynced.mark(&*self.os, toplevel).map_err(not_synced)?;
         self.substitute(toplevel, progress).await?;
         if suspicious {
-            mend(&*self.os, toplevel).await.map_err(|error| realise_failed(&error))?;
+            self.mend(toplevel).await.map_err(|error| realise_failed(&error))?;
         }
         // Also where nothing was fetched: it may have been by a try that was cut off.
         let synced = self.os.sync_all(&self.store_dir).await;
@@ -75,6 +75,7 @@ impl Nix {
         progress: &dyn Fn(Progress),
     ) -> Result<(), Failure> {
         let mut realise = command::program("nix-store");
+        realise.env("XDG_CACHE_HOME", self.unsynced.cache());
         realise.arg("--realise").arg(toplevel.as_path());
         realise.arg("--add-root").arg(self.root_of(toplevel));
         let mut fetched = Fetched::default();
@@ -88,6 +89,30 @@ impl Nix {
         };
         let fetched = self.os.listen(&mut realise, &mut line).await;
         fetched.map_err(|error| realise_failed(&error))
+    }
+
+    /// Reads every byte of a closure, and fetches again the paths that are not what Nix registered.
+    async fn mend(&self, toplevel: &StorePath) -> Result<(), CommandFailed> {
+        let verify = async |paths: &[&str]| {
+            let mut verify = command::program("nix-store");
+            self.os.run(verify.arg("--verify-path").args(paths), MEND_LIMIT).await
+        };
+        let listed = requisites(&*self.os, toplevel).await?;
+        let paths: Vec<&str> = listed.lines().collect();
+        for some in paths.chunks(PATHS_AT_ONCE) {
+            if verify(some).await.is_ok() {
+                continue;
+            }
+            for path in some {
+                if let Err(error) = verify(&[path]).await {
+                    tracing::warn!(path, %error, "a power cut damaged a store path; fetching it again");
+                    let mut repair = command::program("nix-store");
+                    repair.env("XDG_CACHE_HOME", self.unsynced.cache());
+                    self.os.run(repair.arg("--repair-path").arg(path), MEND_LIMIT).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn closure(&self, toplevel: &StorePath) -> Result<Closure, Failure> {
@@ -181,29 +206,6 @@ async fn manifest(os: &dyn Os, toplevel: &StorePath) -> Result<Manifest, String>
         dump += &command::output(os, &mut ask).await.map_err(|error| error.to_string())?;
     }
     Manifest::from_dump_db(&dump).map_err(|error| error.to_string())
-}
-
-/// Reads every byte of a closure, and fetches again the paths that are not what Nix registered.
-async fn mend(os: &dyn Os, toplevel: &StorePath) -> Result<(), CommandFailed> {
-    let verify = async |paths: &[&str]| {
-        let mut verify = command::program("nix-store");
-        os.run(verify.arg("--verify-path").args(paths), MEND_LIMIT).await
-    };
-    let listed = requisites(os, toplevel).await?;
-    let paths: Vec<&str> = listed.lines().collect();
-    for some in paths.chunks(PATHS_AT_ONCE) {
-        if verify(some).await.is_ok() {
-            continue;
-        }
-        for path in some {
-            if let Err(error) = verify(&[path]).await {
-                tracing::warn!(path, %error, "a power cut damaged a store path; fetching it again");
-                let mut repair = command::program("nix-store");
-                os.run(repair.arg("--repair-path").arg(path), MEND_LIMIT).await?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Lists the paths of a closure, one on a line.

@@ -27,6 +27,29 @@ impl Unsynced {
         Self { folder, boot }
     }
 
+    /// Names the folder for what Nix remembers of caches, which is another one in each boot: Nix
+    /// writes it unsynced, and once a power cut has damaged it, fetches nothing any more.
+    pub fn cache(&self) -> PathBuf {
+        self.caches().join(self.boot.to_string())
+    }
+
+    /// Gives the folders that earlier boots remembered things in.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn outdated_caches(&self, os: &dyn Os) -> io::Result<Vec<PathBuf>> {
+        let names = match os.list(&self.caches()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            names => names?,
+        };
+        let caches = names.into_iter().map(|name| self.caches().join(name));
+        Ok(caches.filter(|cache| *cache != self.cache()).collect())
+    }
+
+    fn caches(&self) -> PathBuf {
+        self.folder.with_extension("cache")
+    }
+
     /// Tells whether something was being fetched when an earlier boot ended.
     ///
     /// # Errors
@@ -98,5 +121,19 @@ mod tests {
         second.clear(&Linux, &system("1")).unwrap();
         second.clear(&Linux, &system("1")).unwrap();
         assert!(!second.from_earlier_boot(&Linux).unwrap());
+    }
+
+    #[test]
+    fn each_boot_has_a_cache_of_its_own_and_those_of_others_are_outdated() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = [1, 2].map(|boot| {
+            Unsynced::new(folder.path().join("store.unsynced"), BootId::from_bytes([boot; 16]))
+        });
+        assert_eq!(first.outdated_caches(&Linux).unwrap(), Vec::<PathBuf>::new());
+        for boot in [&first, &second] {
+            std::fs::create_dir_all(boot.cache()).unwrap();
+        }
+        assert_eq!(first.outdated_caches(&Linux).unwrap(), [second.cache()]);
+        assert_eq!(second.outdated_caches(&Linux).unwrap(), [first.cache()]);
     }
 }
