@@ -4,6 +4,7 @@
 #![allow(clippy::panic, reason = "what a test can't set up ends it")]
 
 mod brokers;
+pub mod crash;
 pub mod durability;
 mod fleet;
 mod forge;
