@@ -135,6 +135,11 @@ impl Sum {
         }
     }
 
+    /// Tells whether a disturbance came in a phase.
+    pub fn came_in(&self, what: Disturbance, phase: PhaseName) -> bool {
+        self.phases.get(&what).is_some_and(|phases| phases.contains(&phase))
+    }
+
     /// Says what went wrong, and how to see it again.
     pub fn faults(&self) -> String {
         let mut text = String::new();

@@ -11,6 +11,7 @@
 
 mod campaign;
 mod disk;
+mod disturb;
 mod monitor;
 mod mutant;
 mod order;

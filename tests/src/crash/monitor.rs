@@ -125,10 +125,13 @@ impl Monitor {
             self.violated("the state was lost".into());
         }
         self.watch_order(state);
+        // What was stored when the power went may be there all the same.
+        self.phase = state.phase.name();
     }
 
     /// Looks at a state that is durable now.
     pub(crate) fn saved(&mut self, state: &State) {
+        let before = self.phase;
         self.loaded(state);
         self.highest = state.taken.map(|taken| taken.sequence);
         if let Phase::Committing { attempt, .. } = &state.phase {
@@ -140,10 +143,9 @@ impl Monitor {
                 self.allowed.insert(target.toplevel.clone());
             }
         }
-        if state.phase.name() != self.phase {
+        if self.phase != before {
             self.booted_since = false;
         }
-        self.phase = state.phase.name();
         self.state = Some(state.clone());
     }
 

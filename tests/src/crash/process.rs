@@ -253,7 +253,7 @@ impl Program for Started {
     fn wait(&mut self) -> Pending<'_, io::Result<ExitStatus>> {
         Box::pin(async {
             let mut silent = |_: &[u8]| ();
-            let exit = programs::run(&self.process, &mut self.command, &mut silent).await;
+            let exit = programs::run(&self.process, &self.command, &mut silent).await;
             if exit.status == NOT_STARTED {
                 return Err(io::ErrorKind::NotFound.into());
             }

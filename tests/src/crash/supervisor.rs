@@ -173,7 +173,7 @@ fn start_unit(world: &World, name: &str) -> Option<(u64, AbortHandle)> {
 
 fn restart_unit(world: &World, name: &str) {
     let mut machine = world.machine();
-    if !machine.units.get(name).is_some_and(|unit| unit.pid.is_none()) {
+    if machine.units.get(name).is_none_or(|unit| unit.pid.is_some()) {
         return;
     }
     let pid = machine.spawn(name);
