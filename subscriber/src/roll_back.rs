@@ -24,8 +24,9 @@ use crate::{
         switch_folder::{FOREIGN_SWITCH_LIMIT, SwitchFolder},
         systems::store_path_at,
     },
+    config::Runner,
     durable,
-    os::{NoLock, Os, System},
+    os::{NoLock, Os, Program, System},
 };
 
 /// How often the dead-man looks whether it is still needed.
@@ -66,6 +67,8 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
         Err(error) if args.when_due && error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
     };
+    // Kept for as long as the dead-man lives, which is until the attempt has ended.
+    let _awake = if args.when_due { stay_awake(&record, &**records.os()) } else { None };
     if args.when_due && !wait_until_due(&records, &record).await {
         return Ok(());
     }
@@ -115,6 +118,24 @@ pub async fn undo_once(record: &ArmedRecord, records: &Records, tries: u32) -> i
         waited += RESULT_AGAIN;
     }
     Ok(())
+}
+
+/// Keeps the machine awake: the clock of all limits stands still while it sleeps, with a system
+/// that nobody has confirmed. Where there is no logind to ask, it sleeps.
+fn stay_awake(record: &ArmedRecord, os: &dyn Os) -> Option<Box<dyn Program>> {
+    if record.runner == Runner::Direct {
+        return None;
+    }
+    let mut inhibit = command::program("systemd-inhibit");
+    inhibit.args([
+        "--what=sleep",
+        "--mode=block",
+        "--who=Herald",
+        "--why=A new system is confirmed",
+    ]);
+    inhibit.args(["sleep", "infinity"]);
+    let started = os.start(&mut inhibit);
+    started.inspect_err(|error| tracing::warn!(%error, "cannot keep the machine awake")).ok()
 }
 
 /// Waits for the record's time. Gives false where there is nothing to do any more.

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2004,SC2034,SC2086,SC2154 # the parts of one program; names are words
 # The fleet around the machines: their network, the broker outside of them, and the operator. The
 # network namespace is this shell's own, so nothing of it is seen elsewhere or left over.
 

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2004,SC2034,SC2086,SC2154 # the parts of one program; names are words
 # A host: its key, its systems, its first installation, and what is seen of it. Needs machine.sh,
 # fleet.sh and the quickstart's library.
 

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2004,SC2034,SC2086,SC2154 # the parts of one program; names are words
 # Debian machines whose PID 1 is a real systemd, in systemd-nspawn, each with a network of its own
 # behind the bridge `fleet` of this shell's network namespace. Needs root.
 #
@@ -69,6 +69,27 @@ link_in() {
     link=$(readlink "$folder/$(basename "$2")") || return 0
     [[ $link == /* ]] || link=$(readlink "$folder/$link") || return 0
     echo "$link"
+}
+
+# machine_reboot NAME: reboots it as a person does, and waits until systemd is up again.
+machine_reboot() {
+    local before=${machine_leader[$1]}
+    in_machine "$1" systemctl --no-block reboot || true # the answer may be cut off
+    wait_until 90 "$1 goes down" is_gone "$before"
+    if [ -z "${machine_cgroup[$1]-}" ]; then
+        wait_until 60 "$1 boots again" is_booted "$1"
+        return
+    fi
+    # With --keep-unit, systemd-nspawn leaves that to whoever started it.
+    local status=0
+    wait "${machine_pid[$1]}" || status=$?
+    ((status == 133)) || fail "$1 ended with $status where it was to reboot" "$FLEET/hosts/$1/console"
+    machine_forget "$1"
+    machine_boot "$1"
+}
+
+is_gone() {
+    ! kill -0 "$1" 2>/dev/null
 }
 
 # machine_kill NAME: ends all of its processes at once, as a power cut does, but for what the

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2004,SC2034,SC2086,SC2154 # the parts of one program; names are words
 # What the activation and the way back are to outlive.
 
 scenario_dead_man() {
@@ -14,6 +14,8 @@ stopped_subscriber() {
     gate_close $host waits test-after
     release_begin $host
     gate_reached $host waits test-after
+    in_machine $host systemd-inhibit --list --no-legend >"$work/inhibitors"
+    grep -q 'Herald.*sleep' "$work/inhibitors" || fail "the machine could go to sleep" "$work/inhibitors"
     pid=$(main_pid $host herald-subscriber)
     in_machine $host systemctl kill --kill-whom=main --signal=KILL herald-subscriber
     wait_until 20 "the subscriber comes back" is_active_without $host "$pid" herald-subscriber

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2004,SC2034,SC2086,SC2154 # the parts of one program; names are words
 # Disks that are full.
 
 # small_store NAME: gives a host a small file system for its store, seen only here.
@@ -23,8 +23,9 @@ scenario_disk() {
 
 # fill FOLDER: leaves no room on a file system.
 fill() {
-    ! dd if=/dev/zero of="$1/filler" bs=4k 2>/dev/null && [ -s "$1/filler" ] ||
+    if dd if=/dev/zero of="$1/filler" bs=4k 2>/dev/null || [ ! -s "$1/filler" ]; then
         fail "$1 can't be filled"
+    fi
 }
 
 # small_state NAME: the same for its state.

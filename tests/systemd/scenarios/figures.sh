@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2004,SC2034,SC2086,SC2154 # the parts of one program; names are words
 # What a host costs: memory through a large deploy, and how often it wakes when nothing happens.
 
 scenario_memory() {

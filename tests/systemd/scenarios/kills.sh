@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2004,SC2034,SC2086,SC2154 # the parts of one program; names are words
 # `kill -9` at each phase: of the subscriber, of what it started, and of the whole machine.
 
 scenario_kills() {
@@ -26,11 +26,11 @@ scenario_kills_of_updates() {
 
 # killed VICTIM PHASE: a release during which VICTIM is killed in PHASE, and what that leads to.
 killed() {
-    local outcome label=$1-$2
+    local outcome arguments label=$1-$2
     begin
     outcome=$(outcome_of "$1" "$2")
-    # shellcheck disable=SC2086 # a word for each argument
-    host_build $host "$label" $(build_arguments "$2")
+    read -ra arguments <<<"$(build_arguments "$2")"
+    host_build $host "$label" "${arguments[@]}"
     stop_at $host "$2" "$label"
     kill_"$1" $host "$2"
     go_on_at $host "$2" "$label"
@@ -40,7 +40,6 @@ killed() {
     else
         release_end 3
     fi
-    # shellcheck disable=SC2086 # phase and code
     expect_report $host $outcome
     expect_runs $host
     passed "$1 killed while ${2/#committed/committing, once the boot default is set}: $outcome"
