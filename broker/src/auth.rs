@@ -146,6 +146,11 @@ impl Authenticator {
         })
     }
 
+    /// Finds who a principal is here, as it is displayed; none if it has no login.
+    pub fn principal(&self, displayed: &str) -> Option<Principal> {
+        Some(self.logins.find(&displayed.parse::<LoginName>().ok()?)?.principal)
+    }
+
     /// Tells whether [`Self::authenticate`] would compute a password's hash, which takes tens of
     /// milliseconds: do it on a thread of its own, and not for many clients at a time.
     pub fn is_expensive(&self, credentials: &Credentials<'_>) -> bool {

@@ -10,27 +10,34 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use futures_util::future::join_all;
 use herald_proto::time::Timestamp;
-use tokio::{sync::Semaphore, task::block_in_place};
+use tokio::{sync::Semaphore, task::block_in_place, time::timeout};
 
 use crate::{
     auth::{Authenticator, Credentials},
     dispatch::Dispatch,
+    handshake::may_have,
     journal::Journal,
     listener::Peer,
     log::RateLimited,
     metrics::Metrics,
     packet::ConnectReturn,
     principal::Principal,
+    quota::{Holdings, Limits},
     refusal::Refusal,
     registry::Registry,
     retained::{ReadError, Store},
+    turns::Turns,
 };
 
 /// Most bytes of messages that are between their publishers and their subscribers.
 const ROOM: usize = 256 * 1024 * 1024;
 /// Most passwords that are checked at a time: each takes a core and tens of MiB for a moment.
 const PASSWORD_CHECKS: usize = 2;
+
+/// How long the sessions of logins that are gone have to end.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Most log lines for a reason in a second.
 const LOG_LINES: u32 = 5;
@@ -43,12 +50,19 @@ pub struct Broker {
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) settings: Settings,
+    pub(crate) holdings: Arc<Holdings>,
     /// Taken by each message until all its subscribers have it.
     pub(crate) room: Arc<Semaphore>,
     authenticator: RwLock<Arc<Authenticator>>,
-    password_checks: Semaphore,
+    password_checks: Turns,
     log: RateLimited,
     ids: AtomicU64,
+}
+
+/// A client that was found out, and by what.
+pub(crate) struct Authenticated {
+    pub(crate) principal: Principal,
+    by: Arc<Authenticator>,
 }
 
 /// What sessions go by.
@@ -58,6 +72,10 @@ pub struct Settings {
     pub max_packet: usize,
     /// How long a client may take nothing while messages wait for it.
     pub slow_after: Duration,
+    /// What a login may make us keep.
+    pub limits: Limits,
+    /// Whether there is a listener that needs no login.
+    pub has_anonymous: bool,
 }
 
 impl Broker {
@@ -77,9 +95,10 @@ impl Broker {
             registry: Arc::default(),
             metrics,
             settings,
+            holdings: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM)),
             authenticator: RwLock::new(Arc::new(authenticator)),
-            password_checks: Semaphore::new(PASSWORD_CHECKS),
+            password_checks: Turns::new(PASSWORD_CHECKS),
             log: RateLimited::new(LOG_LINES),
             ids: AtomicU64::new(1),
         }
@@ -101,32 +120,88 @@ impl Broker {
         self.registry.close(Refusal::LoginChanged, |owner| !new.has_same_login(&old, owner));
     }
 
+    /// Counts the sessions that are kept.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub(crate) fn count_sessions(&self) -> Result<(), ReadError> {
+        for (_, owner) in self.store.owners()? {
+            self.holdings.found_session(&owner.into());
+        }
+        Ok(())
+    }
+
+    /// Forgets the sessions that were kept for logins that are gone, or may have them no more.
+    pub async fn forget_the_gone(&self) {
+        let authenticator = self.authenticator();
+        let anonymous = Principal::Anonymous.to_string();
+        let find = |owner: &str| match authenticator.principal(owner) {
+            None if self.settings.has_anonymous && owner == anonymous => Some(Principal::Anonymous),
+            found => found,
+        };
+        let is_gone = |client: &str, owner: &str| {
+            find(owner).is_none_or(|principal| !may_have(&principal, client, true))
+        };
+        // They are closed, and what they had acknowledged is on its way to the store.
+        let _ = timeout(FAREWELL, self.registry.rid_of(|owner| find(owner).is_none())).await;
+        let owners = match self.store.owners() {
+            Ok(owners) => owners,
+            Err(error) => {
+                self.unreadable(&error);
+                return;
+            }
+        };
+        let gone: Vec<_> =
+            owners.into_iter().filter(|(client, owner)| is_gone(client, owner)).collect();
+        let forgotten = join_all(gone.iter().map(|(client, _)| self.journal.forget(client))).await;
+        let mut count = 0;
+        for ((_, owner), forgotten) in gone.iter().zip(forgotten) {
+            if forgotten.is_ok() {
+                self.holdings.give_session(&owner.as_str().into());
+                count += 1;
+            }
+        }
+        if count > 0 {
+            tracing::info!(count, "forgot the sessions of logins that are gone");
+        }
+    }
+
+    fn authenticator(&self) -> Arc<Authenticator> {
+        Arc::clone(&self.authenticator.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Finds out who a client is.
     pub(crate) async fn authenticate(
         &self,
         credentials: &Credentials<'_>,
         peer: &Peer,
-    ) -> Result<Principal, ConnectReturn> {
-        let authenticator = {
-            let current = self.authenticator.read().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(&current)
-        };
+    ) -> Result<Authenticated, ConnectReturn> {
+        let authenticator = self.authenticator();
         let authenticated = if authenticator.is_expensive(credentials) {
-            let Ok(_permit) = self.password_checks.acquire().await else {
+            let Some(_turn) = self.password_checks.take(peer.address.ip()).await else {
                 return Err(ConnectReturn::Unavailable);
             };
             block_in_place(|| aside(|| authenticator.authenticate(credentials, now())))
         } else {
             authenticator.authenticate(credentials, now())
         };
-        authenticated.map_err(|error| {
-            self.metrics.refused(Refusal::BadLogin);
-            if let Some(suppressed) = self.admitted(Refusal::BadLogin) {
-                let (peer, client) = (peer.address, credentials.client_id);
-                tracing::warn!(%error, %peer, client, suppressed, "bad login");
-            }
-            error.return_code()
-        })
+        authenticated.map(|principal| Authenticated { principal, by: authenticator }).map_err(
+            |error| {
+                self.metrics.refused(Refusal::BadLogin);
+                if let Some(suppressed) = self.admitted(Refusal::BadLogin) {
+                    let (peer, client) = (peer.address, credentials.client_id);
+                    tracing::warn!(%error, %peer, client, suppressed, "bad login");
+                }
+                error.return_code()
+            },
+        )
+    }
+
+    /// Tells whether a login is still what it was when its client was authenticated. To be asked when
+    /// the client has its place: a login that changes from then on closes it.
+    pub(crate) fn is_still(&self, authenticated: &Authenticated) -> bool {
+        let (now, then) = (self.authenticator(), &authenticated.by);
+        Arc::ptr_eq(&now, then) || now.has_same_login(then, &authenticated.principal.to_string())
     }
 
     /// Makes a client id for one who has none. No client may ask for one with a space in it, so
@@ -158,7 +233,9 @@ impl Broker {
 
     /// Logs that the store can't be read.
     pub(crate) fn unreadable(&self, error: &ReadError) -> Refusal {
-        tracing::error!(%error, "the store can't be read");
+        if let Some(suppressed) = self.log.admit("unreadable", Instant::now()) {
+            tracing::error!(%error, suppressed, "the store can't be read");
+        }
         Refusal::NotStored
     }
 }
@@ -177,7 +254,7 @@ fn aside<T: Send>(work: impl Fn() -> T + Send + Sync) -> T {
     })
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use herald_broker::{
-    config::Config,
+    config::{self, Config},
     passwords,
     retained::{self, RepairError, Repaired},
     server::STORE_FILE,
@@ -18,6 +18,8 @@ use crate::serve::{self, Unusable};
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failed {
+    #[error(transparent)]
+    Config(#[from] config::Error),
     #[error(transparent)]
     Files(#[from] Unusable),
     #[error(transparent)]
@@ -31,7 +33,7 @@ pub(crate) enum Failed {
 impl Failed {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Files(_) | Self::Password(_) | Self::Io(_) => 2,
+            Self::Config(_) | Self::Files(_) | Self::Password(_) | Self::Io(_) => 2,
             Self::Repair(_) => 5,
         }
     }
@@ -44,6 +46,7 @@ pub(crate) fn check_config(config: &Config) -> Result<(), Failed> {
         tracing::warn!(%login, "there is a password for a login that no file of logins has");
     }
     serve::transports(config)?;
+    config.require_all()?;
     Ok(serve::say(&config.to_string())?)
 }
 

@@ -13,9 +13,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::quota::Limits;
+
 pub use listener::{ClientCertificate, Kind, Listener, TlsFiles};
 
 mod listener;
+
+/// Connections from one address that are never too many, unless the configuration says so.
+const LEAST_PER_ADDRESS: usize = 256;
 
 /// What the operator can set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +38,21 @@ pub struct Config {
     #[serde(deserialize_with = "within::<1, 100_000, _>")]
     pub max_connections: usize,
     /// Most connections at a time from one IPv4 address or IPv6 /64; loopback has no such limit.
-    #[serde(deserialize_with = "within::<1, 100_000, _>")]
-    pub max_connections_per_address: usize,
+    /// Without it, as [`Config::connections_per_address`] says.
+    #[serde(deserialize_with = "some_within::<1, 100_000, _>")]
+    pub max_connections_per_address: Option<usize>,
+    /// Most profiles of a host: of its orders, reports and roll backs, so many are kept.
+    #[serde(deserialize_with = "within::<1, 256, _>")]
+    pub max_profiles: usize,
+    /// From this many retained messages on, none of a new topic is taken, but for hosts' own.
+    #[serde(deserialize_with = "within::<1_000, 100_000_000, _>")]
+    pub max_retained: usize,
+    /// Most persistent sessions of a login that is no host's.
+    #[serde(deserialize_with = "within::<0, 10_000, _>")]
+    pub max_kept_sessions: usize,
+    /// Most filters of a login that is no host's, in all its sessions.
+    #[serde(deserialize_with = "within::<16, 10_000_000, _>")]
+    pub max_filters: usize,
     /// From the first byte to the end of CONNECT, TLS and WebSocket handshakes included.
     #[serde(serialize_with = "write_duration", deserialize_with = "up_to_a_minute")]
     pub handshake_timeout: Duration,
@@ -75,21 +93,53 @@ impl Config {
         self.state.as_deref().ok_or(Error::NoState)
     }
 
-    /// Refuses a configuration under which nobody can ever connect.
-    pub fn require_listener(&self) -> Result<(), Error> {
+    /// Gives how many connections there may be from one address: if nothing is set, a quarter of all,
+    /// so that it takes four addresses to keep the others out, and the hosts of a site behind one
+    /// address, which may be most of a fleet, are no attack.
+    pub fn connections_per_address(&self) -> usize {
+        let quarter = (self.max_connections / 4).max(LEAST_PER_ADDRESS);
+        self.max_connections_per_address.unwrap_or(quarter)
+    }
+
+    /// Gives what a login may make the broker keep.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            profiles: self.max_profiles,
+            retained: self.max_retained,
+            sessions: self.max_kept_sessions,
+            filters: self.max_filters,
+        }
+    }
+
+    /// Tells whether anyone on this machine needs no login.
+    pub fn lets_in_anonymous(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.anonymous)
+    }
+
+    /// Refuses a configuration that lacks what serving needs: a store, and a way to connect.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub fn require_all(&self) -> Result<(), Error> {
+        self.state()?;
         if self.listeners.is_empty() { Err(Error::NoListener) } else { Ok(()) }
     }
 }
 
 impl Default for Config {
     fn default() -> Self {
+        let limits = Limits::default();
         Self {
             state: None,
             names: Vec::new(),
             // An order has at most 16 KiB.
             max_payload: 32 * 1024,
             max_connections: 12_000,
-            max_connections_per_address: 256,
+            max_connections_per_address: None,
+            max_profiles: limits.profiles,
+            max_retained: limits.retained,
+            max_kept_sessions: limits.sessions,
+            max_filters: limits.filters,
             handshake_timeout: Duration::from_secs(10),
             slow_after: Duration::from_secs(20),
             logins: Vec::new(),
@@ -100,10 +150,12 @@ impl Default for Config {
     }
 }
 
-/// Writes the configuration as a file that [`Config::load`] reads.
+/// Writes the settings in effect as a file that [`Config::load`] reads.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&toml::to_string(self).map_err(|_| fmt::Error)?)
+        let per_address = Some(self.connections_per_address());
+        let in_effect = Self { max_connections_per_address: per_address, ..self.clone() };
+        f.write_str(&toml::to_string(&in_effect).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -191,6 +243,13 @@ fn within<'de, const MIN: usize, const MAX: usize, D: Deserializer<'de>>(
         .ok_or_else(|| de::Error::custom(format!("{value} is not between {MIN} and {MAX}")))
 }
 
+/// Deserializes a number that must lie in a range, if it is there.
+fn some_within<'de, const MIN: usize, const MAX: usize, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<usize>, D::Error> {
+    within::<MIN, MAX, D>(deserializer).map(Some)
+}
+
 /// Deserializes a path that names something.
 fn some_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
     let path = PathBuf::deserialize(deserializer)?;
@@ -244,7 +303,9 @@ mod tests {
         assert_eq!((config.max_payload, config.max_connections), (32_768, 12_000));
         assert_eq!(config.handshake_timeout, Duration::from_secs(10));
         assert!(matches!(config.state(), Err(Error::NoState)));
-        assert!(matches!(config.require_listener(), Err(Error::NoListener)));
+        assert!(matches!(config.require_all(), Err(Error::NoState)));
+        let config = Config { state: Some("/tmp/state".into()), ..config };
+        assert!(matches!(config.require_all(), Err(Error::NoListener)));
     }
 
     #[test]
@@ -252,10 +313,27 @@ mod tests {
         let mut config = Config::load(None).unwrap();
         config.state = Some("/tmp/state".into());
         config.listen_only("127.0.0.1:0".parse().unwrap(), true);
-        config.require_listener().unwrap();
+        config.require_all().unwrap();
         let [listener] = &*config.listeners else { panic!("{config:?}") };
         assert!(listener.anonymous && listener.kind == Kind::Tcp);
-        assert_eq!(parse(&config.to_string()), Ok(config));
+        let printed = parse(&config.to_string()).unwrap();
+        assert_eq!(printed, Config { max_connections_per_address: Some(3_000), ..config });
+    }
+
+    #[test]
+    fn one_address_may_have_a_quarter_of_the_connections_unless_the_file_says_otherwise() {
+        for (text, expected) in [
+            ("", 3_000),
+            ("max_connections = 40000", 10_000),
+            ("max_connections = 100", 256),
+            ("max_connections_per_address = 12000", 12_000),
+            ("max_connections_per_address = 1", 1),
+        ] {
+            let config = parse(text).unwrap();
+            assert_eq!(config.connections_per_address(), expected, "{text}");
+            let line = format!("\nmax_connections_per_address = {expected}\n");
+            assert!(config.to_string().contains(&line), "{config}");
+        }
     }
 
     const WHOLE: &str = r#"
@@ -321,6 +399,8 @@ key = "/etc/herald/key.pem"
             ("max_payload = -1", "max_payload", "-1 is not between"),
             ("max_connections = 0", "max_connections", "not between 1 and 100000"),
             ("max_connections_per_address = 0", "max_connections_per_address", "not between 1"),
+            ("max_profiles = 0", "max_profiles", "not between 1 and 256"),
+            ("max_filters = 15", "max_filters", "not between 16"),
             ("handshake_timeout = \"soon\"", "handshake_timeout", "as in \"10s\""),
             ("handshake_timeout = \"2m\"", "handshake_timeout", "not between 1s and 1m"),
             ("handshake_timeout = 10", "handshake_timeout", "invalid type"),

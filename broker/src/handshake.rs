@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use herald_proto::topic::Topic;
+use herald_proto::{
+    login::{host_client_id, is_host_client_id},
+    topic::Topic,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::timeout_at,
@@ -12,7 +15,8 @@ use tokio::{
 use crate::{
     acl,
     auth::Credentials,
-    broker::Broker,
+    broker::{Authenticated, Broker},
+    limits::Permit,
     listener::{Accepted, Peer},
     mailbox::{Mailbox, Patience},
     packet::{self, Connect, ConnectReturn, Packet},
@@ -30,8 +34,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(45 * 60);
 /// Most bytes that wait for a host, and for others, who listen to whole fleets.
 const HOST_BYTES: usize = 1024 * 1024;
 const OTHER_BYTES: usize = 32 * 1024 * 1024;
-/// Most filters of a host, of a persistent session, and of others, who name each host of a fleet.
-const HOST_FILTERS: usize = 64;
+/// Most filters of a persistent session, and of others, who name each host of a fleet.
 const PERSISTENT_FILTERS: usize = 256;
 const OTHER_FILTERS: usize = 100_000;
 
@@ -49,8 +52,8 @@ where
             return Err(Some(Refused::counted(ConnectReturn::Unavailable)));
         }
         let asked = Asked::of(connect)?;
-        let principal = authenticate(&broker, &peer, &asked).await?;
-        let (session, present) = asked.accept(&broker, principal, permit).await?;
+        let authenticated = authenticate(&broker, &peer, &asked).await?;
+        let (session, present) = asked.accept(&broker, authenticated, permit).await?;
         let answer = packet::connack(present, ConnectReturn::Accepted);
         stream.write_all(&answer).await.map_err(|_| None::<Refused>)?;
         stream.flush().await.map_err(|_| None)?;
@@ -135,13 +138,14 @@ impl Asked {
     async fn accept(
         mut self,
         broker: &Arc<Broker>,
-        principal: Principal,
-        permit: crate::limits::Permit,
+        authenticated: Authenticated,
+        permit: Permit,
     ) -> Result<(Session, bool), Refused> {
+        let principal = &authenticated.principal;
         let bad_id = || Refused::with(Refusal::ClientId, ConnectReturn::ClientId);
         let unavailable = |reason| Refused::with(reason, ConnectReturn::Unavailable);
         if let Some(will) = &self.will
-            && !acl::may_publish(&principal, &will.topic, will.publish.retain)
+            && !acl::may_publish(principal, &will.topic, will.publish.retain)
         {
             return Err(Refused::with(Refusal::Will, ConnectReturn::NotAuthorized));
         }
@@ -150,37 +154,41 @@ impl Asked {
         }
         let owner: Arc<str> = principal.to_string().into();
         let persistent = !self.connect.clean_session;
-        if !may_have(&principal, &self.client, persistent) {
+        if !may_have(principal, &self.client, persistent) {
             return Err(bad_id());
         }
+        let is_its_own = own_id(principal).is_some_and(|own| *self.client == *own);
         let is_host = matches!(principal, Principal::Host { .. });
         let patience = Patience {
             bytes: if is_host { HOST_BYTES } else { OTHER_BYTES },
             time: broker.settings.slow_after,
         };
         let most_filters = match (is_host, persistent) {
-            (true, _) => HOST_FILTERS,
             (false, true) => PERSISTENT_FILTERS,
-            (false, false) => OTHER_FILTERS,
+            _ => broker.settings.limits.filters_of(principal).min(OTHER_FILTERS),
         };
         let mailbox = Arc::new(Mailbox::new(patience, Subscriptions::new(persistent)));
-        let place = broker.registry.take(&self.client, &owner, &mailbox).await;
+        let place = broker.registry.take(&self.client, &owner, is_its_own, &mailbox).await;
         let place = place.map_err(|reason| match reason {
             Refusal::ClientId => bad_id(),
             reason => unavailable(reason),
         })?;
+        if !broker.is_still(&authenticated) {
+            return Err(unavailable(Refusal::LoginChanged));
+        }
         if persistent {
             // What the connection before had acknowledged may still be on its way.
             broker.journal.settle().await;
         }
         let kept = broker.store.session(&self.client);
         let kept = kept.map_err(|error| unavailable(broker.unreadable(&error)))?;
-        if kept.as_ref().is_some_and(|kept| kept.owner != *owner) {
+        let is_anothers = kept.as_ref().is_some_and(|kept| kept.owner != *owner);
+        if is_anothers && !is_its_own {
             return Err(bad_id());
         }
         let mut session = Session {
             broker: Arc::clone(broker),
-            principal,
+            principal: authenticated.principal,
             client: self.client,
             owner,
             mailbox,
@@ -194,16 +202,14 @@ impl Asked {
             _counted: broker.metrics.session(),
         };
         let present = match kept {
-            Some(kept) if persistent => {
+            Some(kept) if persistent && !is_anothers => {
                 session.kept = Some(Box::new(kept));
                 true
             }
-            Some(_) => {
-                broker.journal.forget(&session.client).await.map_err(unavailable)?;
-                false
-            }
-            None => {
-                session.save().await.map_err(unavailable)?;
+            kept => {
+                // What another had there goes too.
+                let had = kept.map(|kept| Arc::from(kept.owner));
+                session.begin(had).await.map_err(unavailable)?;
                 false
             }
         };
@@ -215,21 +221,34 @@ impl Asked {
 
 /// Tells whether a client id is one that the principal may have.
 ///
-/// Those of the form `herald-<fleet>-<host>` are the hosts', so that nobody keeps a host away by its
-/// name; and what is kept of a host is one session, whatever names it gives itself.
-fn may_have(principal: &Principal, client: &str, persistent: bool) -> bool {
-    let is_a_hosts = client.strip_prefix("herald-").is_some_and(|rest| rest.contains('-'));
+/// Those of the form `<fleet>:<host>` are the hosts', so that nobody keeps a host away by its name;
+/// and what is kept of a host is one session, whatever names it gives itself.
+pub(crate) fn may_have(principal: &Principal, client: &str, persistent: bool) -> bool {
+    let is_a_hosts = is_host_client_id(client);
     match principal {
         Principal::Anonymous => true,
         Principal::Member { .. } => !is_a_hosts,
-        Principal::Host { fleet, host } => {
-            let is_its_own = client == format!("herald-{fleet}-{host}");
+        Principal::Host { .. } => {
+            let is_its_own = own_id(principal).is_some_and(|own| own == client);
             is_its_own || !is_a_hosts && !persistent
         }
     }
 }
 
-async fn authenticate(broker: &Broker, peer: &Peer, asked: &Asked) -> Result<Principal, Refused> {
+/// Gives the client id that belongs to a host, whoever had it before: nobody was anonymous who could
+/// have known that there would be logins.
+fn own_id(principal: &Principal) -> Option<String> {
+    match principal {
+        Principal::Host { fleet, host } => Some(host_client_id(fleet, host)),
+        Principal::Anonymous | Principal::Member { .. } => None,
+    }
+}
+
+async fn authenticate(
+    broker: &Broker,
+    peer: &Peer,
+    asked: &Asked,
+) -> Result<Authenticated, Refused> {
     let credentials = Credentials {
         client_id: &asked.client,
         username: asked.connect.username.as_deref(),
@@ -248,3 +267,6 @@ fn longest_silence(keep_alive: u16) -> Duration {
         seconds => Duration::from_millis(u64::from(seconds) * 1_500),
     }
 }
+
+#[cfg(test)]
+mod tests;

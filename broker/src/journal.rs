@@ -277,6 +277,11 @@ impl Writer {
         for entry in batch.drain(..) {
             let revision = if is_change(&entry) { revisions.next().flatten() } else { None };
             match entry {
+                Entry::Publish { keep: Keep::Latest, payload, receipt, .. }
+                    if revision.is_none() && !payload.is_empty() =>
+                {
+                    self.refuse(receipt, Refusal::TooManyTopics);
+                }
                 Entry::Publish { topic, payload, qos, receipt, .. } => {
                     let message = Message { topic, payload, revision };
                     self.relay.publish(&message, qos, Passing::now(receipt))?;
@@ -293,6 +298,18 @@ impl Writer {
         Ok(())
     }
 
+    /// Refuses a message that can't be kept. A will has no publisher any more that would be closed,
+    /// and be counted by that.
+    fn refuse(&self, receipt: Receipt, reason: Refusal) {
+        if receipt.is_none() {
+            self.metrics.refused(reason);
+            if let Some(suppressed) = self.log.admit(reason.name(), Instant::now()) {
+                tracing::warn!(%reason, suppressed, "a last will was not kept");
+            }
+        }
+        receipt.refuse(reason);
+    }
+
     /// Sends a message without a topic through the relay, for nobody.
     fn beat(&mut self, arrived: oneshot::Sender<()>) -> Result<(), Died> {
         let message = Message { topic: Bytes::new(), payload: Bytes::new(), revision: None };
@@ -305,7 +322,7 @@ impl Writer {
         for entry in batch.drain(..) {
             match entry {
                 Entry::Publish { keep: Keep::Latest, receipt, .. } => {
-                    receipt.refuse(Refusal::NotStored);
+                    self.refuse(receipt, Refusal::NotStored);
                 }
                 Entry::Publish { topic, payload, qos, receipt, .. } => {
                     let message = Message { topic, payload, revision: None };

@@ -27,7 +27,14 @@ struct Taken {
     seats: usize,
     overflow: usize,
     /// Only addresses with a connection are here, and no loopback ones.
-    addresses: HashMap<IpAddr, usize>,
+    addresses: HashMap<IpAddr, Guests>,
+}
+
+/// The connections from one address.
+#[derive(Debug, Default)]
+struct Guests {
+    seats: usize,
+    overflow: usize,
 }
 
 /// What came of a connection at the gate.
@@ -35,8 +42,9 @@ struct Taken {
 pub enum Entry {
     /// There is a place for it.
     Seat(Permit),
-    /// All places are taken. It may stay for as long as it takes to say so in a CONNACK.
-    Full(Permit),
+    /// There is no place for it, and this is why. It may stay for as long as it takes to say so in a
+    /// CONNACK.
+    Full(Permit, Refusal),
     /// It is to be closed at once.
     Refused(Refusal),
 }
@@ -58,7 +66,7 @@ enum Kind {
 
 impl Gate {
     /// Makes a gate of so many places in all, so many for one address, and so many more for
-    /// those that are only to be told that there is no place.
+    /// those that are only to be told that there is no place; one address has a quarter of these.
     ///
     /// The limit for an address is for a /64 of IPv6, which is what one customer gets. It is not
     /// for loopback addresses: a proxy in front of the broker makes all its connections from one.
@@ -71,27 +79,30 @@ impl Gate {
         let places = &self.0;
         let mut guard = places.taken();
         let taken = &mut *guard;
-        let kind = if taken.seats < places.max_total {
-            Kind::Seat
-        } else if taken.overflow < places.overflow {
-            Kind::Overflow
-        } else {
-            return Entry::Refused(Refusal::FullHouse);
-        };
         let address = counted_as(address);
-        if let Some(address) = address {
-            match taken.addresses.entry(address) {
-                Slot::Occupied(slot) if *slot.get() >= places.max_per_address => {
-                    return Entry::Refused(Refusal::AddressFull);
-                }
-                slot => *slot.or_default() += 1,
-            }
+        let guests = address.and_then(|address| taken.addresses.get(&address));
+        let (seats, told) = guests.map_or((0, 0), |guests| (guests.seats, guests.overflow));
+        let full = if seats >= places.max_per_address {
+            Some(Refusal::AddressFull)
+        } else if taken.seats >= places.max_total {
+            Some(Refusal::FullHouse)
+        } else {
+            None
+        };
+        if let Some(reason) = full
+            && (taken.overflow >= places.overflow || told >= places.overflow.div_ceil(4))
+        {
+            return Entry::Refused(reason);
         }
+        let kind = if full.is_none() { Kind::Seat } else { Kind::Overflow };
         *taken.count(kind) += 1;
+        if let Some(address) = address {
+            *taken.addresses.entry(address).or_default().count(kind) += 1;
+        }
         let permit = Permit { places: Arc::clone(places), address, kind };
-        match kind {
-            Kind::Seat => Entry::Seat(permit),
-            Kind::Overflow => Entry::Full(permit),
+        match full {
+            None => Entry::Seat(permit),
+            Some(reason) => Entry::Full(permit, reason),
         }
     }
 
@@ -117,6 +128,15 @@ impl Taken {
     }
 }
 
+impl Guests {
+    fn count(&mut self, kind: Kind) -> &mut usize {
+        match kind {
+            Kind::Seat => &mut self.seats,
+            Kind::Overflow => &mut self.overflow,
+        }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
@@ -124,24 +144,28 @@ impl Drop for Permit {
         if let Some(address) = self.address
             && let Slot::Occupied(mut slot) = taken.addresses.entry(address)
         {
-            *slot.get_mut() -= 1;
-            if *slot.get() == 0 {
+            *slot.get_mut().count(self.kind) -= 1;
+            if matches!(slot.get(), Guests { seats: 0, overflow: 0 }) {
                 slot.remove();
             }
         }
     }
 }
 
-/// Gives the address under which a connection is counted: an IPv4 address, the first half of an
-/// IPv6 address, or none.
+/// Gives the address under which a connection is counted, if it is.
 fn counted_as(address: IpAddr) -> Option<IpAddr> {
+    let is_loopback = address.to_canonical().is_loopback();
+    (!is_loopback).then(|| network(address))
+}
+
+/// Gives what one customer has: an IPv4 address, or the first half of an IPv6 address.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        address if address.is_loopback() => None,
         IpAddr::V6(address) => {
             let network = address.to_bits() & (u128::from(u64::MAX) << 64);
-            Some(IpAddr::V6(Ipv6Addr::from_bits(network)))
+            IpAddr::V6(Ipv6Addr::from_bits(network))
         }
-        address => Some(address),
+        address => address,
     }
 }
 
@@ -161,7 +185,7 @@ mod tests {
         let second = enter(&gate, "192.0.2.2");
         assert!(matches!((&first, &second), (Entry::Seat(_), Entry::Seat(_))));
         let third = enter(&gate, "192.0.2.3");
-        assert!(matches!(third, Entry::Full(_)));
+        assert!(matches!(third, Entry::Full(_, Refusal::FullHouse)));
         assert!(matches!(enter(&gate, "192.0.2.4"), Entry::Refused(Refusal::FullHouse)));
         assert_eq!(gate.taken(), 3);
         // A seat that is free goes to the next, also while the overflow is full.
@@ -180,6 +204,22 @@ mod tests {
         drop(held);
         assert!(matches!(enter(&gate, "192.0.2.1"), Entry::Seat(_)));
         assert!(gate.0.taken().addresses.is_empty(), "forgets who has left");
+    }
+
+    #[test]
+    fn one_address_that_is_full_is_told_so_and_leaves_others_room_to_be_told() {
+        let gate = Gate::new(3, 1, 8);
+        let held: Vec<_> = (0..3).map(|_| enter(&gate, "192.0.2.1")).collect();
+        assert!(matches!(held[0], Entry::Seat(_)));
+        for entry in &held[1..] {
+            assert!(matches!(entry, Entry::Full(_, Refusal::AddressFull)));
+        }
+        assert!(matches!(enter(&gate, "192.0.2.1"), Entry::Refused(Refusal::AddressFull)));
+        let others = [enter(&gate, "192.0.2.2"), enter(&gate, "192.0.2.3")];
+        assert!(others.iter().all(|entry| matches!(entry, Entry::Seat(_))));
+        assert!(matches!(enter(&gate, "192.0.2.4"), Entry::Full(_, Refusal::FullHouse)));
+        drop(held);
+        assert!(matches!(enter(&gate, "192.0.2.1"), Entry::Seat(_)));
     }
 
     #[test]
@@ -213,7 +253,7 @@ mod tests {
                     if !held.is_empty() {
                         held.swap_remove(usize::from(host) % held.len());
                     }
-                } else if let Entry::Seat(permit) | Entry::Full(permit) =
+                } else if let Entry::Seat(permit) | Entry::Full(permit, _) =
                     gate.enter(IpAddr::from([192, 0, 2, host]))
                 {
                     held.push((host, permit));
@@ -221,7 +261,11 @@ mod tests {
                 prop_assert_eq!(gate.taken(), held.len());
                 prop_assert!(held.len() <= 9);
                 for host in 0..6 {
-                    prop_assert!(held.iter().filter(|(other, _)| *other == host).count() <= 3);
+                    let of_host = held.iter().filter(|(other, _)| *other == host);
+                    let kinds = of_host.map(|(_, permit)| permit.kind);
+                    let (seats, told): (Vec<_>, Vec<_>) =
+                        kinds.partition(|kind| matches!(kind, Kind::Seat));
+                    prop_assert!(seats.len() <= 3 && told.len() <= 1);
                 }
             }
             drop(held);

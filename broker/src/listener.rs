@@ -170,8 +170,8 @@ pub async fn accept<S: Serve>(listener: TcpListener, door: Door, serve: Arc<S>) 
         let (socket, address) = next(&listener, |error| door.exhausted(error)).await;
         let (permit, full) = match door.gate.enter(address.ip()) {
             Entry::Seat(permit) => (permit, false),
-            Entry::Full(permit) => {
-                door.refuse(address, Refusal::FullHouse, &"the connection limit is reached");
+            Entry::Full(permit, reason) => {
+                door.refuse(address, reason, &"a connection limit is reached");
                 (permit, true)
             }
             Entry::Refused(reason) => {

@@ -60,6 +60,8 @@ struct State {
     queued_revisions: VecDeque<Revision>,
     /// Retained messages that are still to be fetched.
     backlog: VecDeque<(Revision, Serial)>,
+    /// Whether the queue waited for a backlog, and was not short since.
+    catching_up: bool,
     in_flight: VecDeque<InFlight>,
     last_packet: u16,
     /// Publishes that are under way, in the order in which they are to be acknowledged.
@@ -175,9 +177,10 @@ impl Mailbox {
         }
         let size = message.topic.len() + message.payload.len();
         let Patience { bytes, time } = self.patience;
-        // While it catches up with what is older, the queue has to wait, and nobody waits for that.
-        let long = state.backlog.is_empty()
-            && (state.queue.len() >= LONG || state.queued_bytes + size > bytes / 4);
+        let long = state.queue.len() >= LONG || state.queued_bytes + size > bytes / 4;
+        state.end_catching_up(long, now);
+        // While it catches up the queue has to wait, and nobody waits for that.
+        let long = long && !state.catching_up;
         let stale = |first: &Queued| now.duration_since(first.since) > time;
         if state.queued_bytes + size > bytes || (long && state.queue.front().is_some_and(stale)) {
             drop(state);
@@ -253,11 +256,17 @@ impl Mailbox {
     /// Notes what filters have to catch up with, oldest first, in the place of what they had to.
     pub fn catch_up(&self, backlog: impl IntoIterator<Item = (Revision, Serial)>) {
         let backlog: Vec<_> = backlog.into_iter().collect();
+        // Dropped when the lock is free again: a publisher may be told, who may be this client.
+        let mut receipts = Vec::new();
         let mut state = self.lock();
         state.forget_backlog_of(&backlog);
         for (revision, serial) in backlog {
             state.subscriptions.behind(serial);
             state.backlog.push_back((revision, serial));
+        }
+        if !state.backlog.is_empty() {
+            state.catching_up = true;
+            receipts.extend(state.queue.iter_mut().filter_map(|queued| queued.receipt.take()));
         }
         let waker = state.waker.take();
         drop(state);
@@ -418,6 +427,16 @@ impl State {
     fn is_live_next(&self) -> bool {
         let Some((retained, _)) = self.backlog.front() else { return !self.queue.is_empty() };
         self.first_live().is_some_and(|live| live < *retained)
+    }
+
+    /// Notes that the client has caught up, if it has: what waited until now did so for a reason, and
+    /// is late only from now on.
+    fn end_catching_up(&mut self, is_long: bool, now: Instant) {
+        let has_caught_up = self.backlog.is_empty() && (self.queue.is_empty() || !is_long);
+        if self.catching_up && has_caught_up {
+            self.catching_up = false;
+            self.queue.iter_mut().for_each(|queued| queued.since = now);
+        }
     }
 
     /// Forgets what is still to be sent for the filters of a new backlog.

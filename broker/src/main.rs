@@ -24,7 +24,8 @@ Exit codes:
   4  the router died, or a thread: start the broker again
   5  the store is damaged, in use, or failed
 
-`listening on ADDR` is printed for each listener, and systemd told, once clients are served.
+`listening on ADDR` is printed for each listener, then `metrics on ADDR` if metrics are scraped, and
+systemd is told, once clients are served.
 SIGHUP reads logins, passwords and certificates again.
 HERALD_LOG sets what is logged to stderr (default: warn,herald=info).";
 
@@ -115,8 +116,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Some(Command::HashPassword { login }) => Ok(commands::hash_password(&login)?),
         Some(Command::Repair) => Ok(commands::repair(config.state()?)?),
         None => {
-            config.require_listener()?;
-            config.state()?;
+            config.require_all()?;
             tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()

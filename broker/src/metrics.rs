@@ -58,7 +58,11 @@ impl Metrics {
             messages_received: counter(r, "messages_received", "Publishes taken from clients"),
             messages_sent: counter(r, "messages_sent", "Publishes sent to clients"),
             bytes_received: counter(r, "bytes_received", "Bytes of the publishes taken"),
-            bytes_sent: counter(r, "bytes_sent", "Bytes of the publishes sent"),
+            bytes_sent: counter(
+                r,
+                "bytes_sent",
+                "Bytes sent to clients in sessions, answers included",
+            ),
             messages_stored: counter(r, "messages_stored", "Retained messages made durable"),
             refused: Refusal::ALL
                 .iter()
@@ -66,7 +70,11 @@ impl Metrics {
                 .collect(),
             reloaded: reloads.get_or_create_owned(&[("result", "ok")]),
             reload_failed: reloads.get_or_create_owned(&[("result", "failed")]),
-            commit: seconds(r, "commit", "Time of one group commit of retained messages"),
+            commit: seconds(
+                r,
+                "commit",
+                "Time of one group commit of retained messages and sessions",
+            ),
             relay_lag: seconds(r, "relay_lag", "Time that a publish took through the relay"),
             registry,
         }
@@ -99,7 +107,7 @@ impl Metrics {
         self.bytes_received.inc_by(bytes as u64);
     }
 
-    /// Counts publishes to a client, of so many bytes in all.
+    /// Counts what was sent to a client: so many publishes, and so many bytes with its answers.
     pub fn sent(&self, messages: usize, bytes: usize) {
         self.messages_sent.inc_by(messages as u64);
         self.bytes_sent.inc_by(bytes as u64);

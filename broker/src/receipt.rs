@@ -38,6 +38,11 @@ impl Receipt {
         Self { inner: None }
     }
 
+    /// Tells whether nobody waits for it.
+    pub fn is_none(&self) -> bool {
+        self.inner.is_none()
+    }
+
     /// Says that the message is where it is to go.
     pub fn passed_on(&self) {
         if let Some(inner) = &self.inner {

@@ -55,8 +55,12 @@ refusals! {
     Topic => "topic",
     /// A filter that is none of Herald's, or a shared subscription.
     Filter => "filter",
-    /// More filters than a session may have.
+    /// More filters than a session, or a login, may have.
     TooManyFilters => "too-many-filters",
+    /// More persistent sessions than a login may have.
+    TooManySessions => "too-many-sessions",
+    /// A retained message of another topic than there is room for.
+    TooManyTopics => "too-many-topics",
     /// A publish with QoS 2.
     QoS => "qos",
     /// A last will that is not allowed.

@@ -45,12 +45,15 @@ impl Registry {
     /// Takes the place of a client id. One that is connected is closed first, and has ended, with its
     /// will handed in, when this returns.
     ///
+    /// A client id that belongs to its owner by its form (`is_its_own`) is taken from anyone.
+    ///
     /// # Errors
     /// When the client id is connected and belongs to another principal, or all were closed.
     pub async fn take(
         self: &Arc<Self>,
         client: &Arc<str>,
         owner: &Arc<str>,
+        is_its_own: bool,
         mailbox: &Arc<Mailbox>,
     ) -> Result<Place, Refusal> {
         loop {
@@ -72,7 +75,9 @@ impl Registry {
                             client: Arc::clone(client),
                         });
                     }
-                    Some(connected) if connected.owner != *owner => return Err(Refusal::ClientId),
+                    Some(connected) if connected.owner != *owner && !is_its_own => {
+                        return Err(Refusal::ClientId);
+                    }
                     Some(connected) => connected.mailbox.close(Refusal::TakenOver),
                 }
             }
@@ -106,11 +111,16 @@ impl Registry {
 
     /// Waits until nobody is connected.
     pub async fn emptied(&self) {
+        self.rid_of(|_| true).await;
+    }
+
+    /// Waits until nobody of some owners is connected.
+    pub async fn rid_of(&self, is_of: impl Fn(&str) -> bool) {
         loop {
             let ended = self.ended.notified();
             tokio::pin!(ended);
             ended.as_mut().enable();
-            if self.is_empty() {
+            if !self.lock().connected.values().any(|connected| is_of(&connected.owner)) {
                 return;
             }
             ended.await;

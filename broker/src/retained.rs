@@ -14,13 +14,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
+    WriteTransaction,
+};
 
 pub use self::error::{CommitError, OpenError, ReadError, RepairError};
 pub use self::file::is_guarded;
-use self::record::{Altered, MESSAGES, META, NEXT_KEY, SESSIONS, Stored, TOPICS};
+use self::record::{Altered, MESSAGES, META, NEXT_KEY, SESSIONS, Stamped, Stored, TOPICS};
 pub use self::repair::{Counts, Repaired, repair};
 use crate::message::{Message, Revision};
+use crate::quota::Limits;
 
 /// Bytes of the disk that are left free, beside what a batch needs.
 pub const RESERVE: u64 = 16 * 1024 * 1024;
@@ -34,6 +38,7 @@ pub struct Store {
     database: Database,
     path: PathBuf,
     reserve: u64,
+    limits: Limits,
     retained: AtomicU64,
     sessions: AtomicU64,
     latest: AtomicU64,
@@ -107,6 +112,7 @@ impl Store {
             database,
             path: path.to_owned(),
             reserve: RESERVE,
+            limits: Limits::default(),
             retained: AtomicU64::new(found.messages),
             sessions: AtomicU64::new(found.sessions),
             latest: AtomicU64::new(found.next.get() - 1),
@@ -119,9 +125,16 @@ impl Store {
         Self { reserve: bytes, ..self }
     }
 
+    /// Keeps no more than this.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
     /// Stores all the changes, in their order, or none; returns when they are on the disk.
     ///
-    /// Gives a revision for each `Retain` and `None` for every other change. To be called by one
+    /// Gives a revision for each `Retain` and `None` for every other change; also for a `Retain` of a
+    /// topic that has no message yet and is one too many, which is not stored. To be called by one
     /// thread at a time; readers see either all of it or nothing, and never wait.
     pub fn commit(&self, changes: &[Change]) -> Result<Vec<Option<Revision>>, CommitError> {
         if changes.is_empty() {
@@ -215,6 +228,20 @@ impl Store {
             .map_err(|Altered| self.damaged(&format!("session {client:?}")))
     }
 
+    /// The client ids of all sessions, each with its owner.
+    pub fn owners(&self) -> Result<Vec<(String, String)>, ReadError> {
+        let table = self.read()?.open_table(SESSIONS).map_err(|e| self.unreadable(e))?;
+        let mut owners = Vec::new();
+        for entry in table.iter().map_err(|e| self.unreadable(e))? {
+            let (client, value) = entry.map_err(|e| self.unreadable(e))?;
+            let name = String::from_utf8_lossy(client.value()).into_owned();
+            let session = record::read_session(client.value(), value.value())
+                .map_err(|Altered| self.damaged(&format!("session {name:?}")))?;
+            owners.push((name, session.owner));
+        }
+        Ok(owners)
+    }
+
     /// A full disk must not be noticed by redb: it refuses all writes after a failed one.
     fn ensure_space(&self, changes: &[Change]) -> Result<(), CommitError> {
         let free = file::free_space(&self.path).map_err(|source| CommitError::Failed {
@@ -232,7 +259,7 @@ impl Store {
     /// Writes the changes; tells how many messages there are now, and the latest revision.
     fn write(&self, changes: &[Change]) -> Result<Written, redb::Error> {
         let transaction = file::begin_write(&self.database)?;
-        let (revisions, latest) = apply(&transaction, changes, self.latest())?;
+        let (revisions, latest) = apply(&transaction, changes, self.latest(), &self.limits)?;
         let retained = transaction.open_table(MESSAGES)?.len()?;
         let sessions = transaction.open_table(SESSIONS)?.len()?;
         transaction.commit()?;
@@ -279,11 +306,33 @@ impl Change {
     }
 }
 
+/// Tells whether there is room for a topic that has just been added.
+fn has_room(
+    topics: &Table<'_, &'static [u8], Stamped>,
+    retained: u64,
+    topic: &[u8],
+    limits: &Limits,
+) -> Result<bool, redb::Error> {
+    let Ok(text) = std::str::from_utf8(topic) else { return Ok(true) };
+    limits.have_room(text, retained, |prefix, most| {
+        let mut count = 0;
+        for entry in topics.range(prefix.as_bytes()..)? {
+            let (other, _) = entry?;
+            if !other.value().starts_with(prefix.as_bytes()) || count >= most {
+                break;
+            }
+            count += usize::from(other.value() != topic);
+        }
+        Ok(count)
+    })
+}
+
 /// Applies the changes to the tables, giving revisions above `latest`.
 fn apply(
     transaction: &WriteTransaction,
     changes: &[Change],
     mut latest: Revision,
+    limits: &Limits,
 ) -> Result<(Vec<Option<Revision>>, Revision), redb::Error> {
     let mut topics = transaction.open_table(TOPICS)?;
     let mut messages = transaction.open_table(MESSAGES)?;
@@ -299,6 +348,10 @@ fn apply(
                 let former = topics.insert(&**topic, stamped)?.map(|former| former.value().0);
                 if let Some(former) = former {
                     messages.remove(former)?;
+                } else if !has_room(&topics, messages.len()?, topic, limits)? {
+                    topics.remove(&**topic)?;
+                    revisions.push(None);
+                    continue;
                 }
                 let value = record::write_message(latest, topic, payload);
                 messages.insert(latest.get(), &*value)?;

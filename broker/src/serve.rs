@@ -74,7 +74,9 @@ impl Ended {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Listen { .. } => 3,
-            Self::NotStarted(NotStarted::State { .. } | NotStarted::Store(_)) => 5,
+            Self::NotStarted(
+                NotStarted::State { .. } | NotStarted::Store(_) | NotStarted::Unreadable(_),
+            ) => 5,
             Self::Died(died) if died.is_of_the_store() => 5,
             Self::NotStarted(_) | Self::Died(_) => 4,
         }
@@ -92,13 +94,19 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
         doors.push((bind(listener.address)?, transport.clone(), listener.anonymous));
     }
     let scraped = config.metrics.map(|address| bind(address.into())).transpose()?;
-    let settings = Settings { max_packet: config.max_payload, slow_after: config.slow_after };
+    let settings = Settings {
+        max_packet: config.max_payload,
+        slow_after: config.slow_after,
+        limits: config.limits(),
+        has_anonymous: config.lets_in_anonymous(),
+    };
     let state = config.state()?;
     // Blocks for as long as the store takes to be checked.
     let started = Server::start(state, authenticator, settings, Arc::clone(&metrics));
     let mut server = started.map_err(Ended::NotStarted)?;
+    server.broker().forget_the_gone().await;
 
-    let gate = Gate::new(config.max_connections, config.max_connections_per_address, OVERFLOW);
+    let gate = Gate::new(config.max_connections, config.connections_per_address(), OVERFLOW);
     let log = Arc::new(RateLimited::new(LOG_LINES));
     let broker = Arc::clone(server.broker());
     let serve = Arc::new(move |accepted: Accepted| handshake::serve(Arc::clone(&broker), accepted));
@@ -119,7 +127,9 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
             listener::accept(listener, door, serve).await;
         });
     }
+    let mut metrics_address = None;
     if let Some(listener) = scraped {
+        metrics_address = Some(listener.local_addr().map_err(Failure::Start)?);
         let metrics = Arc::clone(&metrics);
         tasks.spawn(async move {
             scrape::serve(listener, metrics).await;
@@ -128,7 +138,7 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     let watched: Vec<Arc<Tls>> = transports.iter().filter_map(Transport::tls).cloned().collect();
     // What is told that the broker is ready may send signals at once.
     let signals = Signals::listen().map_err(Failure::Start)?;
-    announce(&addresses);
+    announce(&addresses, metrics_address);
     tasks.spawn(keep_watch(Arc::clone(server.broker())));
     tasks.spawn(tls::watch(watched.clone(), CERTIFICATES, Arc::clone(&metrics)));
     let ended = attend(&mut server, signals, config, &watched, &metrics).await;
@@ -178,8 +188,10 @@ async fn attend(
                 }
                 match authenticator(config) {
                     Ok(authenticator) => {
-                        server.broker().replace_authenticator(authenticator);
+                        let broker = Arc::clone(server.broker());
+                        broker.replace_authenticator(authenticator);
                         tracing::info!("logins and passwords were read again");
+                        tokio::spawn(async move { broker.forget_the_gone().await });
                     }
                     Err(error) => tracing::error!(%error, "the logins before are kept"),
                 }
@@ -230,9 +242,11 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Ended> {
     listener::bind(address).map_err(|source| Ended::Listen { address, source })
 }
 
-fn announce(addresses: &[SocketAddr]) {
-    for address in addresses {
-        if let Err(error) = say(&format!("listening on {address}\n")) {
+fn announce(addresses: &[SocketAddr], metrics: Option<SocketAddr>) {
+    let listening = addresses.iter().map(|address| format!("listening on {address}\n"));
+    let metrics = metrics.map(|address| format!("metrics on {address}\n"));
+    for line in listening.chain(metrics) {
+        if let Err(error) = say(&line) {
             tracing::warn!(%error, "cannot write to stdout");
         }
     }

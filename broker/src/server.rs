@@ -17,7 +17,7 @@ use crate::{
     metrics::Metrics,
     refusal::Refusal,
     relay::{self, Outlet},
-    retained::{OpenError, Store},
+    retained::{OpenError, ReadError, Store},
 };
 
 /// The store's file in the state folder.
@@ -46,6 +46,9 @@ pub enum NotStarted {
     /// The store can't be used.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The store can't be read.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
     /// The router does not start.
     #[error(transparent)]
     Relay(#[from] relay::Died),
@@ -88,7 +91,8 @@ impl Server {
     ) -> Result<Self, NotStarted> {
         let made = std::fs::create_dir_all(state);
         made.map_err(|source| NotStarted::State { path: state.to_owned(), source })?;
-        let store = Arc::new(Store::open(&state.join(STORE_FILE))?);
+        let store = Store::open(&state.join(STORE_FILE))?.with_limits(settings.limits);
+        let store = Arc::new(store);
         let (relay, outlet) = relay::start()?;
         let dispatch = Arc::new(Dispatch::new(store.latest()));
         let (journal, journal_end) =
@@ -98,6 +102,7 @@ impl Server {
         let dispatcher = dispatcher.map_err(NotStarted::Thread)?;
         metrics.set_stored(store.retained(), store.sessions());
         let broker = Broker::new(store, journal, dispatch, metrics, authenticator, settings);
+        broker.count_sessions()?;
         Ok(Self { broker: Arc::new(broker), journal: journal_end, dispatcher })
     }
 
@@ -160,7 +165,12 @@ mod tests {
 
     fn server(state: &Path) -> Server {
         let authenticator = Authenticator::new(Logins::default(), Passwords::none(), Vec::new());
-        let settings = Settings { max_packet: 1024, slow_after: Duration::from_secs(1) };
+        let settings = Settings {
+            max_packet: 1024,
+            slow_after: Duration::from_secs(1),
+            limits: crate::quota::Limits::default(),
+            has_anonymous: false,
+        };
         Server::start(state, authenticator, settings, Arc::new(Metrics::new())).unwrap()
     }
 
@@ -209,7 +219,8 @@ mod tests {
             crate::mailbox::Patience { bytes: 1024, time: Duration::from_secs(20) },
             subscriptions,
         ));
-        let place = broker.registry.take(&"client".into(), &"anonymous".into(), &mailbox).await;
+        let place =
+            broker.registry.take(&"client".into(), &"anonymous".into(), false, &mailbox).await;
         assert!(matches!(place, Err(Refusal::Stopping)));
     }
 }

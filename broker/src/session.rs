@@ -234,7 +234,9 @@ impl Session {
             return Err(Refusal::SubscribeDenied);
         }
         let is_full = self.mailbox.change(|subscriptions| subscriptions.len()) >= self.most_filters;
-        if is_full && !self.broker.dispatch.has(text, &self.mailbox) {
+        let is_known = self.broker.dispatch.has(text, &self.mailbox);
+        let most = self.broker.settings.limits.filters_of(&self.principal);
+        if !is_known && (is_full || !self.broker.holdings.take_filter(&self.owner, most)) {
             return Err(Refusal::TooManyFilters);
         }
         let subscribed = self.broker.dispatch.subscribe(text, &self.mailbox, qos);
@@ -272,6 +274,7 @@ impl Session {
             consume_budget().await;
             if self.mailbox.change(|subscriptions| subscriptions.remove(filter)).is_some() {
                 self.broker.dispatch.unsubscribe(filter, &self.mailbox);
+                self.broker.holdings.give_filters(&self.owner, 1);
                 changed = true;
             }
         }
@@ -280,6 +283,29 @@ impl Session {
             self.save().await?;
         }
         self.mailbox.reply(&packet::unsuback(packet));
+        Ok(())
+    }
+
+    /// Makes a session that is kept, or sees to it that none is. There may have been one, of an owner.
+    ///
+    /// # Errors
+    /// When the login has too many, or it can't be stored.
+    pub(crate) async fn begin(&self, former: Option<Arc<str>>) -> Result<(), Refusal> {
+        let Broker { holdings, settings, journal, .. } = &*self.broker;
+        if self.mailbox.change(|subscriptions| subscriptions.is_persistent()) {
+            if !holdings.take_session(&self.owner, &self.principal, &settings.limits) {
+                return Err(Refusal::TooManySessions);
+            }
+            if let Err(reason) = self.save().await {
+                holdings.give_session(&self.owner);
+                return Err(reason);
+            }
+        } else if former.is_some() {
+            journal.forget(&self.client).await?;
+        }
+        if let Some(owner) = former {
+            holdings.give_session(&owner);
+        }
         Ok(())
     }
 
@@ -391,9 +417,11 @@ impl Session {
 /// Ends the session, however its task ended: its will is handed in before its place is free.
 impl Drop for Session {
     fn drop(&mut self) {
-        for filter in self.mailbox.change(|subscriptions| subscriptions.filters()) {
-            self.broker.dispatch.unsubscribe(&filter, &self.mailbox);
+        let filters = self.mailbox.change(|subscriptions| subscriptions.filters());
+        for filter in &filters {
+            self.broker.dispatch.unsubscribe(filter, &self.mailbox);
         }
+        self.broker.holdings.give_filters(&self.owner, filters.len());
         self.mailbox.finish();
         self.broker.journal.remember_now(&self.client, &self.owner, &self.mailbox);
         if let End::Refused(reason) = &self.end {

@@ -10,12 +10,14 @@ use coset::{
 };
 
 use crate::{
-    codec::{self, Malformed},
+    codec::{self, Malformed, Value},
     key::{KeyId, SecretKey},
 };
 
 /// The most signatures that one envelope has.
 pub const MAX_SIGNATURES: usize = 16;
+/// The length of a signer's protected header, in bytes: the longest header that there is.
+const SIGNER_HEADER: usize = 38;
 
 /// Bytes that are not an envelope in the one form that is accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,7 +75,7 @@ pub(crate) fn seal_sign1(payload: Vec<u8>, aad: &[u8], key: &SecretKey) -> Vec<u
 
 /// Takes a `COSE_Sign` apart, if it is in the one accepted form.
 pub(crate) fn open_sign(bytes: &[u8], aad: &[u8]) -> Result<Envelope, BadEnvelope> {
-    codec::decode_value(bytes, &[CoseSign::TAG])?;
+    check_headers(&codec::decode_value(bytes, &[CoseSign::TAG])?)?;
     let cose = CoseSign::from_tagged_slice(bytes).map_err(not_cose("COSE_Sign"))?;
     let payload = cose.payload.ok_or(BadEnvelope::NotStrict)?;
     let signatures = cose
@@ -103,7 +105,7 @@ pub(crate) fn open_sign(bytes: &[u8], aad: &[u8]) -> Result<Envelope, BadEnvelop
 
 /// Takes a `COSE_Sign1` apart, if it is in the one accepted form.
 pub(crate) fn open_sign1(bytes: &[u8], aad: &[u8]) -> Result<Envelope, BadEnvelope> {
-    codec::decode_value(bytes, &[CoseSign1::TAG])?;
+    check_headers(&codec::decode_value(bytes, &[CoseSign1::TAG])?)?;
     let cose = CoseSign1::from_tagged_slice(bytes).map_err(not_cose("COSE_Sign1"))?;
     let payload = cose.payload.ok_or(BadEnvelope::NotStrict)?;
     let (key, signature) = (key_id(&cose.protected.header)?, signature(&cose.signature)?);
@@ -112,6 +114,24 @@ pub(crate) fn open_sign1(bytes: &[u8], aad: &[u8]) -> Result<Envelope, BadEnvelo
     }
     let signed_bytes = sign1_input(key, aad, &payload);
     Ok(Envelope { payload, signatures: vec![UnverifiedSignature { key, signature, signed_bytes }] })
+}
+
+/// Refuses headers that can't be right before they are read: `coset` follows counter-signatures
+/// inside of them as deep as they go, and would exhaust the stack. What is no header at all, it
+/// refuses itself.
+fn check_headers(envelope: &Value) -> Result<(), BadEnvelope> {
+    let Value::Tag(_, inner) = envelope else { return Ok(()) };
+    let Value::Array(parts) = &**inner else { return Ok(()) };
+    let signers = parts.get(3).and_then(Value::as_array).into_iter().flatten();
+    let signers = signers.filter_map(Value::as_array);
+    for part in std::iter::once(parts).chain(signers) {
+        let protected = part.first().and_then(Value::as_bytes).map_or(0, Vec::len);
+        let unprotected = part.get(1).and_then(Value::as_map).map_or(0, Vec::len);
+        if protected > SIGNER_HEADER || unprotected > 0 {
+            return Err(BadEnvelope::NotStrict);
+        }
+    }
+    Ok(())
 }
 
 fn build_sign(payload: Vec<u8>, signatures: &[(KeyId, [u8; 64])]) -> Vec<u8> {

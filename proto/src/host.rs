@@ -48,7 +48,8 @@ name!(
     /// A host: a host-name label, as some brokers forbid dots in topics.
     HostId, "host name", "1 to 63 of a-z, 0-9 and -, with no - at either end", |text| {
         made_of(text, 63, |c| label_or_underscore(c) && c != b'_')
-            && !text.starts_with('-')
+            // An option of a command is no unit; the root's mount is.
+            && (!text.starts_with('-') || text.starts_with("-."))
             && !text.ends_with('-')
     }
 );
@@ -66,9 +67,10 @@ name!(
     /// A systemd unit (systemd.unit(5)): a name and a known kind of unit.
     UnitName, "unit name", "a systemd unit such as sshd.service", |text| {
         made_of(text, 255, |c| c.is_ascii_alphanumeric() || b":-_.\\@".contains(&c))
-            && !text.starts_with('-')
             && text.rsplit_once('.').is_some_and(|(stem, kind)| {
-                !stem.is_empty() && UNIT_KINDS.contains(&kind)
+                // An option of a command is no unit; the root's mount and slice are.
+                let named = !stem.is_empty() && (!stem.starts_with('-') || stem == "-");
+                named && UNIT_KINDS.contains(&kind)
             })
     }
 );
@@ -142,7 +144,9 @@ mod tests {
         for bad in ["sshd", "-H.service", "a/b.service", ".service", "a.exe", "a b.service"] {
             assert!(bad.parse::<UnitName>().is_err(), "{bad:?}");
         }
-        assert!("getty@tty1.service".parse::<UnitName>().is_ok());
+        for good in ["getty@tty1.service", "-.mount", "dev-disk-by\\x2did-1.swap"] {
+            assert!(good.parse::<UnitName>().is_ok(), "{good:?}");
+        }
         assert!("edge-01".parse::<HostId>().is_ok());
     }
 }

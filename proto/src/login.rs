@@ -5,6 +5,7 @@
 //! what it was shown nowhere else. There is one algorithm; whoever reads it takes exactly the
 //! members that are written here, and judges the signature before anything that was signed.
 
+mod client_id;
 mod error;
 mod json;
 mod name;
@@ -20,6 +21,7 @@ use crate::{
     time::Timestamp,
 };
 
+pub use client_id::{host_client_id, is_host_client_id};
 pub use error::{LoginError, Part};
 pub use name::{BrokerName, LoginName};
 

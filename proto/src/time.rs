@@ -1,6 +1,9 @@
 //! Points in time as the messages carry them.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use crate::codec::{Malformed, Value, Wire};
 
@@ -43,9 +46,13 @@ impl Timestamp {
     }
 }
 
+/// Written as RFC 3339 has it, in UTC and whole seconds, such as `2026-12-24T18:00:00Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ms", self.0)
+        // Beyond the year 9999 there is no RFC 3339, and a signed message may say anything.
+        const LAST: u64 = 253_402_300_799_000;
+        let time = UNIX_EPOCH + Duration::from_millis(self.0.min(LAST));
+        humantime::format_rfc3339_seconds(time).fmt(f)
     }
 }
 
@@ -76,4 +83,20 @@ impl Wire for Duration {
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_in_rfc_3339_and_the_last_one_that_there_is_stays_one() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (1_798_135_200_999, "2026-12-24T18:00:00Z"),
+            (u64::MAX, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(Timestamp::from_millis(millis).to_string(), text);
+        }
+    }
 }

@@ -23,6 +23,17 @@ pub(crate) fn line(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Passes over that nobody reads what was written: the exit code still says how it ended.
+///
+/// # Errors
+/// Whatever else kept it from being written.
+pub(crate) fn read_or_not(written: anyhow::Result<()>) -> anyhow::Result<()> {
+    match written {
+        Err(error) if error.is::<ClosedPipe>() => Ok(()),
+        other => other,
+    }
+}
+
 /// Says something to people, on stderr. If nobody hears it, nothing is lost.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");

@@ -5,14 +5,15 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use rustix::process::setsid;
-
 use crate::{
     adapters::{
         activation::SWITCH_PROGRAM,
         command,
         record::{Outcome, Records},
+        switch_folder::{FOREIGN_SWITCH_LIMIT, SwitchFolder},
     },
+    durable,
+    os::System,
     prepare_reboot::remove_profile,
 };
 
@@ -36,29 +37,32 @@ pub struct Args {
 ///
 /// # Errors
 /// When the record can't be read or the result can't be written.
-pub async fn run(args: Args) -> anyhow::Result<()> {
-    let _ = setsid();
-    let records = Records::new(&args.folder);
+pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
+    let records = Records::on(os.clone(), &args.folder);
     let record = records.read(args.attempt)?;
     let mut set = command::program("nix-env");
     set.arg("--profile").arg(&record.profile).arg("--set").arg(record.target.as_path());
     let mut boot = command::program(record.target.as_path().join(SWITCH_PROGRAM));
     boot.arg("boot");
-    let mut problems = Vec::new();
-    // Before `boot`, so that the menu of the boot loader forgets the entry with the profile.
-    if let Some(reboot) = &record.reboot
-        && let Err(error) = remove_profile(&reboot.own_profile)
-    {
-        problems.push(format!("cannot remove {}: {error}", reboot.own_profile.display()));
-    }
-    let steps = if problems.is_empty() { 2 } else { 0 };
-    for (command, limit) in [(&mut set, SET_LIMIT), (&mut boot, BOOT_LIMIT)].into_iter().take(steps)
-    {
-        if let Err(error) = command::output_within(command, limit).await {
-            problems.push(error.to_string());
-            break;
+    // Where it is not free in time, `boot` says so.
+    SwitchFolder::beside(&record.current).wait_until_free(FOREIGN_SWITCH_LIMIT).await;
+    let committed = async {
+        if record.profile_is_anothers(&os) {
+            return Err(format!("somebody set {} meanwhile", record.profile.display()));
         }
-    }
+        // Before `boot`, so that the menu of the boot loader forgets the entry with the profile.
+        if let Some(reboot) = &record.reboot {
+            remove_profile(&*os, &reboot.own_profile)
+                .map_err(|error| format!("removing {}: {error}", reboot.own_profile.display()))?;
+        }
+        os.run(&mut set, SET_LIMIT).await.map_err(|error| error.to_string())?;
+        // Nix does not: after a power cut the profile could name the old system, and the boot
+        // loader the new one.
+        durable::sync_parent(&*os, &record.profile)
+            .map_err(|error| format!("making {} durable: {error}", record.profile.display()))?;
+        os.run(&mut boot, BOOT_LIMIT).await.map_err(|error| error.to_string())
+    };
+    let problems = committed.await.err().into_iter().collect();
     records.write_committed(args.attempt, &Outcome { problems })?;
     Ok(())
 }

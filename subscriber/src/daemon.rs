@@ -13,14 +13,16 @@ use tokio::{
 
 use crate::{
     adapters::{
-        activation::Activator, health::Checks, nix::Nix, people, record::Records,
-        state_store::StateFile, systems::Systems,
+        activation::Activator, health::Checks, nix::Nix, own_unit, people, record::Records,
+        state_store::StateFile, systems::Systems, unsynced::Unsynced,
     },
     clock::Clock,
     config::{Config, Profile, Restart, Runner},
     driver::{Driver, Permits},
     identity::{self, Sessions},
     link::{Link, Speaker},
+    os::{Linux, System},
+    own_update::OwnUpdate,
     ports::Ports,
 };
 
@@ -45,6 +47,17 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     let sessions = Sessions::open(&config.state_dir)?;
     tracing::info!(host = %config.host, fleet = %config.fleet, key = %key.public(), "starting");
 
+    // No profile has a dot in its name.
+    let unsynced = config.state_dir.join("store.unsynced");
+    identity::make_folder(&unsynced)
+        .with_context(|| format!("cannot make the folder {}", unsynced.display()))?;
+    let unsynced = Unsynced::new(unsynced, boot);
+    for cache in unsynced.outdated_caches(&Linux).context("cannot read the state folder")? {
+        if let Err(error) = std::fs::remove_dir_all(&cache) {
+            tracing::warn!(cache = %cache.display(), %error, "an earlier boot's cache stays");
+        }
+    }
+
     let mut states = Vec::new();
     for (name, profile) in &config.profiles {
         let folder = config.state_dir.join(name.as_str());
@@ -64,19 +77,29 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     let (link, inbox) = Link::start(&config, access, speaker, sessions, u64::from_le_bytes(seed));
     let restart = config.restart();
     tracing::debug!(?restart, "how this machine restarts");
+    if let Some(update) = own_update(&config) {
+        tokio::task::spawn_local(update.follow());
+    }
     let (trust, permits) = (Rc::new(trust), Rc::new(Permits::default()));
     // Who knocks here is let in by the profile's driver.
     let mut doors = Vec::new();
     for (name, profile, folder, memory, state) in states {
         let orders = link.orders(&name);
         let records = Records::new(&folder);
-        let nix = Nix::new(&config.store_dir, folder.join("roots"))
+        let roots = folder.join("roots");
+        identity::make_folder(&roots)
             .with_context(|| format!("cannot make the folder of roots in {}", folder.display()))?;
+        let os: System = Arc::new(Linux);
         let ports = Ports {
             clock: Box::new(move || clock.now()),
             memory: Box::new(memory),
-            machine: Box::new(systems(&profile, config.runner, &link)),
-            closures: Box::new(nix),
+            machine: Box::new(systems(Arc::clone(&os), &profile, config.runner, &link)),
+            closures: Box::new(Nix::new(
+                Arc::clone(&os),
+                &config.store_dir,
+                roots,
+                unsynced.clone(),
+            )),
             activation: Box::new(Activator::new(
                 &name,
                 &profile,
@@ -86,7 +109,7 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
             )),
             windows: Box::new(config.window.clone()),
             people: Box::new(people::Sessions { runner: config.runner }),
-            health: Box::new(Checks { runner: config.runner }),
+            health: Box::new(Checks { os, runner: config.runner }),
             voice: Box::new(link.voice(&name)),
         };
         let (reader, host) = (reader(&config, &name), capabilities(&config, &name, &restart));
@@ -111,8 +134,17 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn systems(profile: &Profile, runner: Runner, link: &Link) -> Systems {
-    Systems { profile: profile.clone(), runner, connected: link.connected() }
+/// Tells what to watch where the subscriber is part of a system that is switched.
+fn own_update(config: &Config) -> Option<OwnUpdate> {
+    let unit = (config.runner == Runner::Systemd).then(own_unit::of_this_process).flatten()?;
+    let current = config.profiles.get(&ProfileName::system())?.current.clone();
+    let records = |name: &ProfileName| Records::new(&config.state_dir.join(name.as_str()));
+    let records = config.profiles.keys().map(records).collect();
+    Some(OwnUpdate { os: Arc::new(Linux), unit, current, records })
+}
+
+fn systems(os: System, profile: &Profile, runner: Runner, link: &Link) -> Systems {
+    Systems { os, profile: profile.clone(), runner, connected: link.connected() }
 }
 
 fn reader(config: &Config, profile: &ProfileName) -> Addressee {

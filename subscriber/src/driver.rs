@@ -3,7 +3,8 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use herald_core::{
-    Capabilities, Effect, Event, Illegal, Realised, ReportBody, Standing, State, Step, Wake, step,
+    Capabilities, Effect, Event, Illegal, Realised, ReportBody, Seen, Standing, State, Step, Wake,
+    step,
 };
 use herald_proto::{
     id::MessageDigest, order::Addressee, rejection::Code, report::Refusal, signing::verify_order,
@@ -12,7 +13,7 @@ use herald_proto::{
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::AbortHandle,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use crate::{
@@ -25,6 +26,11 @@ use crate::{
 const STORE_RETRY: Duration = Duration::from_secs(5);
 /// How often the wall clock is looked at while something waits for a time of day: it may jump.
 const WALL_CLOCK_CHECK: Duration = Duration::from_secs(30);
+/// How long after its start the driver waits for a connection before it takes there to be none.
+/// Whether there is one decides whether a new system has to reach the broker.
+const FIRST_CONNECTION: Duration = Duration::from_secs(60);
+/// How often it looks for one.
+const CONNECTION_CHECK: Duration = Duration::from_millis(250);
 /// The shortest sleep before a tick, so that a clock that stands still costs nothing.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(20);
 
@@ -43,6 +49,8 @@ pub struct Driver {
     permit: Option<OwnedSemaphorePermit>,
     /// Waits for the permit, a window, or somebody's consent.
     queue: Task,
+    /// From when on there being no connection is believed.
+    settled: Instant,
 }
 
 /// The host's one activation permit, for which its profiles queue.
@@ -95,6 +103,7 @@ impl Driver {
             check: Task::default(),
             permit: None,
             queue: Task::default(),
+            settled: Instant::now() + FIRST_CONNECTION,
         }
     }
 
@@ -116,6 +125,8 @@ impl Driver {
         let _ = self.handle(Event::Started { seen, found }).await;
         loop {
             let event = tokio::select! {
+                // In this order, so that one history leads to one outcome.
+                biased;
                 Some(event) = self.inbox.recv() => event,
                 Some(asked) = requests.recv() => {
                     self.answer(asked).await;
@@ -337,7 +348,11 @@ impl Driver {
                         Err(_) => return self.queue_for_permit(attempt),
                     }
                 }
-                send(Event::Permitted { attempt, seen: ports.machine.seen().await });
+                let settled = self.settled;
+                self.queue.replace(async move {
+                    let seen = settled_look(&ports, settled).await;
+                    send(Event::Permitted { attempt, seen });
+                });
             }
             Effect::ReleasePermit => {
                 self.queue.stop();
@@ -407,14 +422,25 @@ impl Driver {
     /// Waits for the permit; having got it, says so, and the core asks again if it still wants it.
     fn queue_for_permit(&mut self, attempt: u64) {
         let (ports, events) = (Rc::clone(&self.ports), self.events.clone());
-        let permits = Arc::clone(&self.permits.0);
+        let (permits, settled) = (Arc::clone(&self.permits.0), self.settled);
         self.queue.replace(async move {
             let Ok(permit) = permits.acquire_owned().await else { return };
-            let seen = ports.machine.seen().await;
+            let seen = settled_look(&ports, settled).await;
             drop(events.send(Event::Permitted { attempt, seen }));
             std::future::pending::<()>().await;
             drop(permit);
         });
+    }
+}
+
+/// Looks at the machine, once it is connected or has had the time for it.
+async fn settled_look(ports: &Ports, settled: Instant) -> Seen {
+    loop {
+        let seen = ports.machine.seen().await;
+        if seen.connected || Instant::now() >= settled {
+            return seen;
+        }
+        sleep(CONNECTION_CHECK).await;
     }
 }
 

@@ -1,27 +1,22 @@
 //! Files that are there whole after a power cut, or not at all.
 
-use std::{fs, io, io::Write as _, path::Path};
+use std::{io, path::Path};
 
-use atomic_write_file::AtomicWriteFile;
+use crate::os::Os;
 
 /// Replaces a file: temporary file, fsync, rename, fsync of the folder.
-pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = AtomicWriteFile::open(path)?;
-    file.write_all(content)?;
-    file.commit()?;
-    sync_parent(path)
+pub fn write(os: &dyn Os, path: &Path, content: &[u8]) -> io::Result<()> {
+    os.replace(path, content)?;
+    sync_parent(os, path)
 }
 
 /// Renames a file and makes the new name durable. Of several that rename one file, one succeeds.
-pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)?;
-    sync_parent(to)
+pub fn rename(os: &dyn Os, from: &Path, to: &Path) -> io::Result<()> {
+    os.rename(from, to)?;
+    sync_parent(os, to)
 }
 
 /// Makes what was created, renamed or removed in a file's folder durable.
-pub fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) => fs::File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+pub fn sync_parent(os: &dyn Os, path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| os.sync_folder(folder))
 }

@@ -13,7 +13,7 @@ use herald_proto::{
     key::{BadKey, KeyName, SecretKey},
 };
 
-use crate::durable;
+use crate::{durable, os::Linux};
 
 /// The host's key can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -83,23 +83,33 @@ pub fn take_state(state_dir: &Path) -> Result<fs::File, NoIdentity> {
 pub fn host_key(state_dir: &Path, host: &HostId) -> Result<SecretKey, NoIdentity> {
     let path = state_dir.join("host.key");
     let io = |source| NoIdentity::Io { path: path.clone(), source };
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let mode = fs::metadata(&path).map_err(io)?.permissions().mode();
-            if mode & 0o077 != 0 {
-                return Err(NoIdentity::Exposed { path });
-            }
-            text.parse().map_err(|source| NoIdentity::Damaged { path, source })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if state_dir.join("session").exists() {
-                return Err(NoIdentity::Missing { path, state: state_dir.to_owned() });
-            }
-            make_folder(state_dir).map_err(io)?;
-            make_key(&path, host)
-        }
-        Err(error) => Err(io(error)),
+    if let Some(key) = read_key(&path)? {
+        return Ok(key);
     }
+    make_folder(state_dir).map_err(io)?;
+    // Of a daemon and a command that start together, one makes the key and the other reads it.
+    let lock = fs::File::create(path.with_extension("lock")).map_err(io)?;
+    lock.lock().map_err(io)?;
+    if let Some(key) = read_key(&path)? {
+        return Ok(key);
+    }
+    if state_dir.join("session").exists() {
+        return Err(NoIdentity::Missing { path, state: state_dir.to_owned() });
+    }
+    make_key(&path, host)
+}
+
+fn read_key(path: &Path) -> Result<Option<SecretKey>, NoIdentity> {
+    let (path, io) = (path.to_owned(), |source| NoIdentity::Io { path: path.to_owned(), source });
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    if fs::metadata(&path).map_err(io)?.permissions().mode() & 0o077 != 0 {
+        return Err(NoIdentity::Exposed { path });
+    }
+    text.parse().map(Some).map_err(|source| NoIdentity::Damaged { path, source })
 }
 
 fn make_key(path: &Path, host: &HostId) -> Result<SecretKey, NoIdentity> {
@@ -117,7 +127,7 @@ fn make_key(path: &Path, host: &HostId) -> Result<SecretKey, NoIdentity> {
         .and_then(|()| file.write_all(b"\n"))
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| durable::sync_parent(path))
+        .and_then(|()| durable::sync_parent(&Linux, path))
         .map_err(io)?;
     Ok(key)
 }
@@ -170,7 +180,11 @@ impl Sessions {
     }
 
     fn save(&self) -> io::Result<()> {
-        durable::write(&self.path, format!("{} {}\n", self.incarnation, self.last).as_bytes())
+        durable::write(
+            &Linux,
+            &self.path,
+            format!("{} {}\n", self.incarnation, self.last).as_bytes(),
+        )
     }
 }
 
@@ -191,6 +205,19 @@ mod tests {
         assert_eq!(host_key(&state, &host).unwrap().public(), first.public());
         let mode = fs::metadata(state.join("host.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn of_many_first_starts_at_once_all_have_the_same_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("herald");
+        let host = "alpha".parse().unwrap();
+        let start = || host_key(&state, &host).unwrap().public().id();
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert_eq!(keys, vec![start(); 8]);
     }
 
     #[test]

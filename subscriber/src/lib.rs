@@ -14,6 +14,8 @@ pub mod driver;
 pub mod durable;
 pub mod identity;
 pub mod link;
+pub mod os;
+pub mod own_update;
 pub mod ports;
 pub mod prepare_reboot;
 pub mod request;

@@ -19,6 +19,7 @@ use herald_proto::{
     host::{FleetId, HostId, ProfileName},
     id::{BootId, Incarnation, TrustDigest},
     key::SecretKey,
+    login::host_client_id,
     presence::{Liveness, Presence},
     report::{PhaseName, Report, Systems},
     signing::sign_as_host,
@@ -127,7 +128,7 @@ impl Link {
             broker: config.broker.clone(),
             tls,
             login,
-            client_id: format!("herald-{}-{}", config.fleet, config.host),
+            client_id: host_client_id(&config.fleet, &config.host),
             session: config.session,
             keep_alive: KEEP_ALIVE,
             backoff: BACKOFF,
@@ -309,9 +310,9 @@ impl Voice for ProfileVoice {
     fn prove_link(&self) -> Pending<'_, ()> {
         Box::pin(async {
             let mut connections = self.link.connections.subscribe();
-            connections.mark_unchanged();
-            self.link.client.reconnect();
-            if connections.changed().await.is_err() {
+            let before = self.link.client.reconnect();
+            // That an older one worked may be told only now: it proves nothing.
+            if connections.wait_for(|connection| *connection > before).await.is_err() {
                 std::future::pending::<()>().await;
             }
         })

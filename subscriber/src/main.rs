@@ -1,6 +1,6 @@
 //! `herald-subscriber`: the daemon that follows signed orders on a NixOS host.
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -8,7 +8,9 @@ use tracing_subscriber::EnvFilter;
 use herald_subscriber::{
     commit,
     config::{BadConfig, Config},
-    daemon, identity, prepare_reboot, roll_back, runner,
+    daemon, identity,
+    os::{Linux, System},
+    prepare_reboot, roll_back, runner,
 };
 
 /// Follows signed orders: verifies, realises, activates, confirms, and rolls back by itself.
@@ -106,12 +108,19 @@ async fn run(command: Command) -> anyhow::Result<()> {
             );
             Ok(())
         }
-        Command::Activate(args) => runner::run(args).await,
-        Command::PrepareReboot(args) => prepare_reboot::run(args).await,
+        Command::Activate(args) => runner::run(session(), args).await,
+        Command::PrepareReboot(args) => prepare_reboot::run(session(), args).await,
         Command::DeadMan(args) => roll_back::after_boot(&args),
-        Command::Commit(args) => commit::run(args).await,
-        Command::RollBack(args) => roll_back::run(args).await,
+        Command::Commit(args) => commit::run(session(), args).await,
+        Command::RollBack(args) => roll_back::run(session(), args).await,
     }
+}
+
+/// Gives the system to a process that outlives the daemon. In a session of its own, a signal to the
+/// daemon's group does not reach it; the leader of one already, as under systemd, needs none.
+fn session() -> System {
+    let _ = rustix::process::setsid();
+    Arc::new(Linux)
 }
 
 fn start_log() {

@@ -9,12 +9,13 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::setsid;
-
-use crate::adapters::{
-    activation::SWITCH_PROGRAM,
-    command,
-    record::{ArmedRecord, Outcome, RebootRecord, Records},
+use crate::{
+    adapters::{
+        activation::SWITCH_PROGRAM,
+        command,
+        record::{ArmedRecord, Outcome, RebootRecord, Records},
+    },
+    os::{Os, System},
 };
 
 /// How long setting the profile may take.
@@ -37,28 +38,27 @@ pub struct Args {
 ///
 /// # Errors
 /// When the record can't be read or the result can't be written.
-pub async fn run(args: Args) -> anyhow::Result<()> {
-    let _ = setsid();
-    let records = Records::new(&args.folder);
+pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
+    let records = Records::on(os, &args.folder);
     let record = records.read(args.attempt)?;
-    let problems = prepare(&record).await.err().into_iter().collect();
+    let problems = prepare(&**records.os(), &record).await.err().into_iter().collect();
     records.write_prepared(args.attempt, &Outcome { problems })?;
     Ok(())
 }
 
-async fn prepare(record: &ArmedRecord) -> Result<(), String> {
+async fn prepare(os: &dyn Os, record: &ArmedRecord) -> Result<(), String> {
     let RebootRecord { own_profile, loader, .. } =
         record.reboot.as_ref().ok_or("the armed record is not about a reboot")?;
-    remove_profile(own_profile).map_err(|error| error.to_string())?;
+    remove_profile(os, own_profile).map_err(|error| error.to_string())?;
     if let Some(folder) = own_profile.parent() {
         fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     }
     let mut set = command::program("nix-env");
     set.arg("--profile").arg(own_profile).arg("--set").arg(record.target.as_path());
-    command::output_within(&mut set, SET_LIMIT).await.map_err(|error| error.to_string())?;
+    os.run(&mut set, SET_LIMIT).await.map_err(|error| error.to_string())?;
     let mut boot = command::program(record.previous.as_path().join(SWITCH_PROGRAM));
     boot.arg("boot").env("NIXOS_NO_CHECK", "1");
-    command::output_within(&mut boot, BOOT_LIMIT).await.map_err(|error| error.to_string())?;
+    os.run(&mut boot, BOOT_LIMIT).await.map_err(|error| error.to_string())?;
     loader.boot_once(own_profile, record.target.as_path()).await
 }
 
@@ -66,21 +66,20 @@ async fn prepare(record: &ArmedRecord) -> Result<(), String> {
 ///
 /// # Errors
 /// What the file system said.
-pub fn remove_profile(profile: &Path) -> io::Result<()> {
+pub fn remove_profile(os: &dyn Os, profile: &Path) -> io::Result<()> {
     let (Some(folder), Some(name)) = (profile.parent(), profile.file_name()) else {
         return Ok(());
     };
     let prefix = format!("{}-", name.to_string_lossy());
-    let entries = match fs::read_dir(folder) {
+    let entries = match os.list(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
-    for entry in entries {
-        let found = entry?.file_name();
+    for found in entries {
         let text = found.to_string_lossy();
         let number = text.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix("-link"));
         if found == name || number.is_some_and(|number| number.parse::<u64>().is_ok()) {
-            fs::remove_file(folder.join(&found))?;
+            os.remove(&folder.join(&found))?;
         }
     }
     Ok(())

@@ -4,11 +4,10 @@ use std::{ffi::OsString, fs::OpenOptions, io, path::PathBuf, process::Stdio, tim
 
 use herald_core::{ActivationEnd, Claim, Monotonic};
 use herald_proto::text::Prose;
-use rustix::process::{Signal, getpid, kill_process_group, setsid};
 
 use crate::{
-    adapters::{command, record::Records},
-    clock,
+    adapters::{command, own_unit, record::Records},
+    os::{Os, Program, System},
 };
 
 /// How long the journal may take to give what the program printed: the result must not wait.
@@ -41,26 +40,24 @@ pub struct Args {
 ///
 /// # Errors
 /// When the result can't be written. Then there is none, which counts as interrupted.
-pub async fn run(args: Args) -> anyhow::Result<()> {
-    // In a session of its own, a signal to the subscriber's group does not reach the activation;
-    // the leader of one already, as under systemd, needs none.
-    let _ = setsid();
-    let records = Records::new(&args.folder);
+pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
+    let records = Records::on(os, &args.folder);
+    let os = records.os();
     if records.result(args.attempt).is_some() {
         return Ok(());
     }
-    let end = match not_any_more(&args, &records).map_or_else(|| start(&args), Err) {
+    let end = match not_any_more(&**os, &args, &records).map_or_else(|| start(&**os, &args), Err) {
         Ok(mut child) => {
-            let limit = Monotonic::from_millis(args.until).since(clock::monotonic());
+            let limit = Monotonic::from_millis(args.until).since(os.monotonic());
             match tokio::time::timeout(limit, child.wait()).await {
-                Ok(Ok(status)) => ended(status, &args).await,
+                Ok(Ok(status)) => ended(&**os, status, &args).await,
                 Ok(Err(error)) => unknown(&error),
                 Err(_) => {
-                    let output = printed(&args).await;
+                    let output = printed(&**os, &args).await;
                     let end = ActivationEnd::Killed { limit_reached: true, output };
                     records.write_result(args.attempt, &end)?;
                     // This ends this process too, with all that the switch program started.
-                    kill_process_group(getpid(), Signal::KILL)?;
+                    os.end_group()?;
                     return Ok(());
                 }
             }
@@ -68,12 +65,26 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Err(error) => unknown(&error),
     };
     records.write_result(args.attempt, &end)?;
+    if args.if_armed {
+        start_new_subscriber(&**os, &args, &records, &end).await;
+    }
     Ok(())
 }
 
+/// Starts the new system's subscriber, where it is another one. It finds the result, and has to
+/// prove that it can do its work; without one that can, the dead-man goes back.
+async fn start_new_subscriber(os: &dyn Os, args: &Args, records: &Records, end: &ActivationEnd) {
+    let Ok(record) = records.read(args.attempt) else { return };
+    if let Some(unit) = own_unit::to_restart_after(end, &record)
+        && let Err(error) = own_unit::restart(os, unit).await
+    {
+        tracing::error!(%unit, %error, "the new system's subscriber does not start");
+    }
+}
+
 /// Says why the program must not start: its time is over, or somebody is going back already.
-fn not_any_more(args: &Args, records: &Records) -> Option<io::Error> {
-    if clock::monotonic() >= Monotonic::from_millis(args.until) {
+fn not_any_more(os: &dyn Os, args: &Args, records: &Records) -> Option<io::Error> {
+    if os.monotonic() >= Monotonic::from_millis(args.until) {
         return Some(io::Error::other("its time was over before it could start"));
     }
     let holder = records.holder(args.attempt);
@@ -81,7 +92,7 @@ fn not_any_more(args: &Args, records: &Records) -> Option<io::Error> {
     (args.if_armed && holder != Claim::Armed).then(problem)
 }
 
-fn start(args: &Args) -> io::Result<tokio::process::Child> {
+fn start(os: &dyn Os, args: &Args) -> io::Result<Box<dyn Program>> {
     let (program, rest) = args.program.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = tokio::process::Command::new(program);
     command.args(rest).stdin(Stdio::null());
@@ -89,11 +100,11 @@ fn start(args: &Args) -> io::Result<tokio::process::Child> {
         let log = OpenOptions::new().create(true).append(true).open(log)?;
         command.stdout(log.try_clone()?).stderr(log);
     }
-    command.spawn()
+    os.start(&mut command)
 }
 
-async fn ended(status: std::process::ExitStatus, args: &Args) -> ActivationEnd {
-    let output = printed(args).await;
+async fn ended(os: &dyn Os, status: std::process::ExitStatus, args: &Args) -> ActivationEnd {
+    let output = printed(os, args).await;
     match status.code() {
         Some(status) => ActivationEnd::Exited { status, output },
         None => ActivationEnd::Killed { limit_reached: false, output },
@@ -101,11 +112,11 @@ async fn ended(status: std::process::ExitStatus, args: &Args) -> ActivationEnd {
 }
 
 /// Gives the end of what the program printed: from the log, or from the journal.
-async fn printed(args: &Args) -> Prose {
+async fn printed(os: &dyn Os, args: &Args) -> Prose {
     let text = match (&args.log, std::env::var("INVOCATION_ID")) {
-        (Some(log), _) => std::fs::read(log).unwrap_or_default(),
+        (Some(log), _) => os.read(log).unwrap_or_default(),
         (None, Ok(invocation)) => {
-            let journal = tokio::time::timeout(JOURNAL_LIMIT, journal(&invocation));
+            let journal = tokio::time::timeout(JOURNAL_LIMIT, journal(os, &invocation));
             journal.await.unwrap_or_default().into_bytes()
         }
         (None, Err(_)) => Vec::new(),
@@ -114,12 +125,12 @@ async fn printed(args: &Args) -> Prose {
 }
 
 /// Reads the journal of a unit, once it has taken in what was printed last.
-async fn journal(invocation: &str) -> String {
-    let _ = command::output(command::program("journalctl").arg("--sync")).await;
+async fn journal(os: &dyn Os, invocation: &str) -> String {
+    let _ = command::output(os, command::program("journalctl").arg("--sync")).await;
     let mut read = command::program("journalctl");
     read.args(["--no-pager", "--output=cat", "--lines=20"]);
     read.arg(format!("_SYSTEMD_INVOCATION_ID={invocation}"));
-    command::output(&mut read).await.unwrap_or_default()
+    command::output(os, &mut read).await.unwrap_or_default()
 }
 
 fn unknown(error: &io::Error) -> ActivationEnd {

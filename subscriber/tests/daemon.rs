@@ -152,7 +152,7 @@ fn a_host_logs_in_with_tokens_of_its_own_key_and_says_what_to_check_when_they_ar
     for _ in 0..2 {
         let texts = refuse(&listener);
         let [client_id, _topic, _will, user, token] = texts.as_slice() else { panic!("{texts:?}") };
-        assert_eq!((client_id.as_str(), user.as_str()), ("herald-home-alpha", "home/alpha"));
+        assert_eq!((client_id.as_str(), user.as_str()), ("home:alpha", "home/alpha"));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         let now = Timestamp::from_millis(u64::try_from(now).unwrap());
         let principal = user.parse().unwrap();

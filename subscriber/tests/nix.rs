@@ -10,6 +10,7 @@ use std::{
     fs,
     io::Write as _,
     path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -22,13 +23,18 @@ use common::{
 use herald_core::{Cause, Failure};
 use herald_proto::{
     host::ProfileName,
-    id::ClosureDigest,
+    id::{BootId, ClosureDigest},
     rejection::Code,
     report::Progress,
     store_path::StorePath,
     target::{Action, Closure, Health, Integrity, Limits, Target},
 };
-use herald_subscriber::{adapters::nix::Nix, ports::Closures as _};
+use herald_subscriber::{
+    adapters::{nix::Nix, unsynced::Unsynced},
+    clock::Clock,
+    os::Linux,
+    ports::Closures as _,
+};
 use serde::{Deserialize, Serialize};
 
 /// What a test asks of the adapter on the host.
@@ -66,7 +72,12 @@ fn the_host() {
     let [request, answer] = [&args[0], &args[1]].map(Path::new);
     let request: Request = toml::from_str(&fs::read_to_string(request).unwrap()).unwrap();
     let store_dir = std::env::var("NIX_STORE_DIR").unwrap();
-    let nix = Nix::new(&store_dir, answer.with_file_name("roots")).unwrap();
+    let [roots, unsynced] = ["roots", "unsynced"].map(|name| answer.with_file_name(name));
+    for folder in [&roots, &unsynced] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    let unsynced = Unsynced::new(unsynced, Clock::open().unwrap().now().boot);
+    let nix = Nix::new(Arc::new(Linux), &store_dir, roots, unsynced);
     let progress = RefCell::new(Vec::new());
     let began = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -335,4 +346,38 @@ fn a_download_that_is_abandoned_stops() {
     assert!(answer.failure.is_none() && answer.closure.is_none());
     assert!(!fleet.has(&system));
     assert!(fleet.store_size() > 0, "the rest was fetched before");
+}
+
+#[test]
+fn what_a_power_cut_made_of_a_closure_that_was_being_fetched_is_fetched_again() {
+    let fleet = Fleet::new();
+    let system = fleet.system("1");
+    let closure = Integrity::Closure(fleet.closure(&system));
+    assert!(realise(&fleet, &system, closure.clone()).failure.is_none());
+    let switch = fleet.store().join(system.base_name()).join("bin/switch-to-configuration");
+    let program = fs::read(&switch).unwrap();
+    let units = fleet.store().join(fleet.requisite(&system, "-system-units").base_name());
+    let damage = || {
+        let mut mode = fs::metadata(&switch).unwrap().permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
+        fs::set_permissions(&switch, mode).unwrap();
+        fs::write(&switch, b"").unwrap();
+        fleet.in_host(&["chmod", "-R", "u+w", units.to_str().unwrap()]);
+        fs::remove_dir_all(&units).unwrap();
+    };
+    damage();
+    let marks = fleet.scratch.file("unsynced");
+    let earlier = Unsynced::new(marks.clone(), BootId::from_bytes([7; 16]));
+    earlier.mark(&Linux, &system).unwrap();
+
+    let answer = realise(&fleet, &system, closure.clone());
+    assert!(answer.failure.is_none(), "{answer:?}");
+    assert_eq!(fs::read(&switch).unwrap(), program);
+    assert!(units.join("web.service").exists());
+    assert_eq!(fs::read_dir(&marks).unwrap().count(), 0, "all is synced");
+
+    // Without a cut nobody reads gigabytes: that is what the mark is for.
+    damage();
+    assert!(realise(&fleet, &system, closure).failure.is_none());
+    assert_eq!(fs::read(&switch).unwrap(), b"");
 }

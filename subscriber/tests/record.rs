@@ -48,10 +48,12 @@ fn v1() -> ArmedRecord {
         profile: "/nix/var/nix/profiles/system".into(),
         profile_link: Some("system-41-link".into()),
         boot_default: Some(path("0", 'g', "25.05")),
+        boot_default_link: None,
         boot: BootId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
         dead_man_at: 123_456_789,
         activate_limit: 600_000,
         runner: Runner::Systemd,
+        subscriber: None,
         last_resort: None,
         reboot: None,
     }
@@ -89,6 +91,17 @@ fn keys_of_a_later_version_are_passed_over() {
     let (_scratch, records) =
         armed_with(&format!("colour = \"blue\"\n{V1}[reboot]\nentry = \"herald\"\n"));
     assert_eq!(records.read(7).unwrap(), v1());
+}
+
+#[test]
+fn a_record_names_the_subscriber_where_it_is_a_unit() {
+    let (_scratch, records) = armed_with("");
+    let unit = "herald-subscriber.service";
+    let record = ArmedRecord { subscriber: Some(unit.parse().unwrap()), ..v1() };
+    records.write(Claim::Armed, &record).unwrap();
+    assert_eq!(records.read(7).unwrap(), record);
+    let text = fs::read_to_string(records.file("armed", 7)).unwrap();
+    assert!(text.ends_with("runner = \"systemd\"\nsubscriber = \"herald-subscriber.service\"\n"));
 }
 
 #[test]

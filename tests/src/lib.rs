@@ -4,6 +4,8 @@
 #![allow(clippy::panic, reason = "what a test can't set up ends it")]
 
 mod brokers;
+mod built;
+pub mod crash;
 pub mod durability;
 mod fleet;
 mod forge;
@@ -14,6 +16,7 @@ mod wait;
 mod wire;
 
 pub use brokers::{BrokerKind, Brokers, Secured};
+pub use built::{NotBuilt, build_all, built};
 pub use fleet::{Broker, Fleet, Outcome, Ports, binary};
 pub use forge::Forgery;
 pub use host::Host;

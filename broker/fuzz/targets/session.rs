@@ -22,6 +22,7 @@ use herald_broker::{
     logins::Logins,
     metrics::Metrics,
     passwords::Passwords,
+    quota::Limits,
     relay,
     server::Server,
 };
@@ -86,7 +87,12 @@ impl Broker {
             Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let logins = Logins::load::<&Path>(&[]).expect("no logins");
         let authenticator = Authenticator::new(logins, Passwords::none(), Vec::new());
-        let settings = Settings { max_packet: MAX_PACKET, slow_after: Duration::from_secs(1) };
+        let settings = Settings {
+            max_packet: MAX_PACKET,
+            slow_after: Duration::from_secs(1),
+            limits: Limits::default(),
+            has_anonymous: true,
+        };
         let server =
             Server::start(state.path(), authenticator, settings, Arc::new(Metrics::new()));
         let server = server.expect("a broker");

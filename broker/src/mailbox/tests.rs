@@ -179,6 +179,86 @@ fn a_message_that_waits_too_long_closes_the_subscriber_however_it_trickles() {
     assert!(matches!(work(&subscriber), Some(Err(Refusal::Slow))));
 }
 
+/// A client that begins to catch up at this time, with so many messages behind it.
+fn late_comer(began: Instant, behind: u64) -> Arc<Mailbox> {
+    let subscriber = mailbox();
+    let serial = subscriber.change(|all| all.add("t".into(), QoS::AtLeastOnce, Revision::NONE));
+    subscriber.catch_up((1..=300).map(|revision| (Revision::new(2 * revision), serial)));
+    for revision in 1..=behind {
+        let message = message(1_000 + revision);
+        subscriber.deliver(&message, QoS::AtLeastOnce, &Receipt::none(), began);
+    }
+    subscriber
+}
+
+/// Acknowledges all that is sent, until so many messages have come.
+fn take(subscriber: &Mailbox, count: usize) {
+    let mut taken = 0;
+    while taken < count {
+        let (messages, _) = sent(subscriber);
+        assert!(!messages.is_empty(), "{taken} of {count}");
+        taken += messages.len();
+        messages.iter().for_each(|(packet, _)| _ = subscriber.acknowledged(*packet));
+    }
+}
+
+#[test]
+fn client_that_took_long_to_catch_up_is_not_closed_for_it() {
+    let began = Instant::now();
+    // The last message that was retained goes out when the oldest live one has waited for too long.
+    let late = began + LONGEST + Duration::from_secs(1);
+    let subscriber = late_comer(began, 400);
+    let (first, _) = sent(&subscriber);
+    first[..50].iter().for_each(|(packet, _)| _ = subscriber.acknowledged(*packet));
+    let (second, _) = sent(&subscriber);
+    assert!(subscriber.lock().backlog.is_empty() && subscriber.lock().queue.len() > LONG);
+    let room = Arc::new(Semaphore::new(1_000));
+    let publisher = mailbox();
+    let unheld = receipt(&publisher, Some(1), &room);
+    subscriber.deliver(&message(2_000), QoS::AtLeastOnce, &unheld, late);
+    drop(unheld);
+    assert_eq!(sent(&publisher).1, [1], "nobody waits for one that catches up");
+    assert!(matches!(work(&subscriber), Some(Ok(Work::Blocked { since: None, .. }))));
+    let left = first[50..].iter().chain(&second);
+    left.for_each(|(packet, _)| _ = subscriber.acknowledged(*packet));
+    take(&subscriber, 300 + 401 - 306);
+}
+
+#[test]
+fn client_that_has_caught_up_makes_others_wait_like_any_other_and_no_longer() {
+    let began = Instant::now();
+    let subscriber = late_comer(began, 10);
+    take(&subscriber, 300);
+    let caught_up = began + 5 * LONGEST;
+    let (publisher, room) = (mailbox(), Arc::new(Semaphore::new(1_000)));
+    let deliver = |revision: u64, now| {
+        let receipt = receipt(&publisher, Some(revision as u16), &room);
+        subscriber.deliver(&message(2_000 + revision), QoS::AtLeastOnce, &receipt, now);
+    };
+    // It takes none of these, and lets others wait.
+    (1..=400).for_each(|revision| deliver(revision, caught_up));
+    assert!(sent(&publisher).1.len() <= LONG);
+    deliver(401, caught_up + LONGEST);
+    sent(&subscriber);
+    assert!(matches!(work(&subscriber), Some(Ok(Work::Blocked { .. }))));
+    deliver(402, caught_up + LONGEST + Duration::from_millis(1));
+    assert!(matches!(work(&subscriber), Some(Err(Refusal::Slow))));
+}
+
+#[test]
+fn client_that_begins_to_catch_up_again_lets_go_of_those_who_wait_for_it() {
+    let (publisher, subscriber) = (mailbox(), mailbox());
+    let room = Arc::new(Semaphore::new(1_000));
+    let serial = subscriber.change(|all| all.add("t".into(), QoS::AtLeastOnce, Revision::NONE));
+    for packet in 1..=200 {
+        let receipt = receipt(&publisher, Some(packet), &room);
+        subscriber.deliver(&message(packet.into()), QoS::AtLeastOnce, &receipt, Instant::now());
+    }
+    assert_eq!(sent(&publisher).1.len(), LONG);
+    subscriber.catch_up([(Revision::new(2), serial)]);
+    assert_eq!(sent(&publisher).1.len(), 200 - LONG);
+}
+
 #[test]
 fn publishers_of_large_messages_wait_long_before_the_subscriber_is_closed() {
     let (publisher, subscriber) = (mailbox(), mailbox());

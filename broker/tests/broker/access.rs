@@ -213,13 +213,13 @@ fn a_client_id_is_its_principals_whether_that_is_connected_or_not() {
 
 #[test]
 fn a_host_has_an_id_that_no_other_login_can_take_and_is_kept_under_that_one_only() {
-    let mut site = site(&everybody(), "");
+    let site = site(&everybody(), "");
     let fleet = format!("fleet = \"other\"\n[hosts]\nweb-1 = [\"{}\"]\n", key("other").public());
     let other = text(&site.write("other.toml", &fleet)).to_owned();
     let settings = site.settings().replacen("logins = [", &format!("logins = [{other:?}, "), 1);
     site.configure(&(settings + TCP));
     let broker = site.start_configured();
-    let own = "herald-home-web-1";
+    let own = "home:web-1";
     for name in ["web-2", "alice", "grafana"] {
         for clean in [true, false] {
             let thief = Connect { clean, ..signed_as(name, own) };
@@ -240,6 +240,47 @@ fn a_host_has_an_id_that_no_other_login_can_take_and_is_kept_under_that_one_only
     }
     // As the command line is called.
     signed_as("alice", "herald-0123456789abcdef").open(broker.address()).ping();
+}
+
+#[test]
+fn a_host_gets_its_own_id_whoever_has_it() {
+    let site = site(&everybody(), TCP);
+    let own = "home:web-1";
+    let host = Connect { clean: false, ..signed_as("web-1", own) };
+    // Somebody had it before there were logins.
+    let broker = site.start();
+    let mut former = Connect::persistent(own).open(broker.address());
+    former.subscribe(BEACON);
+    former.disconnect();
+    broker.stop();
+    let broker = site.start_configured();
+    let mut client = host.open(broker.address());
+    client.subscribe(ORDER);
+    signed("conductor").open(broker.address()).retained(BEACON, "beacon");
+    client.assert_idle();
+    client.disconnect();
+    // From now on it is the host's.
+    signed("alice").open(broker.address()).retained(ORDER, "order");
+    let mut client = host.resume(broker.address());
+    assert_eq!(client.take().text(), "order");
+    client.disconnect();
+    broker.stop();
+
+    // Somebody has it now.
+    let anonymous = TCP.replace("\"tcp\"", "\"tcp\"\nanonymous = true");
+    site.configure(&(site.settings() + &anonymous));
+    let broker = site.start_configured();
+    let [open, local] = broker.addresses[..] else { panic!("{:?}", broker.addresses) };
+    // What is the host's is not to be had while it is away either.
+    let thief = |clean| Connect { clean, ..Connect::new(own) }.attempt(local).err();
+    assert_eq!((thief(true), thief(false)), (Some(2), Some(2)));
+    Connect { clean: true, ..host.clone() }.open(open).disconnect();
+    broker.wait_for_metric("herald_broker_sessions", 0);
+    let mut thief = Connect::new(own).open(local);
+    let mut client = host.open(open);
+    thief.closed();
+    client.ping();
+    broker.wait_for_refusals("taken-over", 1);
 }
 
 fn reload(broker: &Broker, words: &str) {

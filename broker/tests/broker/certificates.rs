@@ -12,7 +12,7 @@ use crate::{
 
 fn start() -> (Authority, Site, Broker) {
     let authority = Authority::new();
-    let mut site = site(&everybody(), "");
+    let site = site(&everybody(), "");
     authority.issue_server(&site);
     site.configure(&(site.settings() + &Authority::listener(&site)));
     let broker = site.start_configured();

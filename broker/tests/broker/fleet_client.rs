@@ -31,7 +31,7 @@ fn host(broker: &Broker, site: &Site, filters: &[&str]) -> (Client, Inbox) {
         broker: url,
         tls: Tls::new(Some(Authority::path(site)), None, None).unwrap(),
         login,
-        client_id: "herald-home-web-1".to_owned(),
+        client_id: "home:web-1".to_owned(),
         session: SessionKind::Persistent,
         keep_alive: KEEP_ALIVE,
         backoff: Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(200) },
@@ -71,7 +71,7 @@ async fn connected(inbox: &mut Inbox) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_logs_in_with_its_key_reports_and_gets_its_orders_also_when_it_was_away() {
     let authority = Authority::new();
-    let mut site = site(&everybody(), "");
+    let site = site(&everybody(), "");
     authority.issue_server(&site);
     site.configure(&(site.settings() + &Authority::listener(&site)));
     let broker = site.start_configured();
@@ -110,7 +110,7 @@ async fn a_host_logs_in_with_its_key_reports_and_gets_its_orders_also_when_it_wa
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_filter_that_a_host_may_not_have_is_told_to_it() {
     let authority = Authority::new();
-    let mut site = site(&everybody(), "");
+    let site = site(&everybody(), "");
     authority.issue_server(&site);
     site.configure(&(site.settings() + &Authority::listener(&site)));
     let broker = site.start_configured();

@@ -70,6 +70,42 @@ fn where_all_places_are_taken_the_next_is_refused_with_3_until_one_is_free() {
     Client::connect(broker.address(), "third").ping();
 }
 
+/// Gives an address of this machine that is not loopback, if it has one. Nothing is sent.
+fn own_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    Some(address).filter(|address| !address.is_loopback() && !address.is_unspecified())
+}
+
+#[test]
+fn where_an_address_has_all_its_places_its_next_is_refused_with_3_and_others_are_let_in() {
+    let Some(address) = own_address() else {
+        return eprintln!("skipped: this machine has no address but loopback");
+    };
+    let listener = |address: &str, more: &str| {
+        format!("[[listener]]\naddress = \"{address}\"\ntransport = \"tcp\"\n{more}")
+    };
+    let (local, open) = ("anonymous = true\n", "plaintext = true\n");
+    let site = Site::with(&format!(
+        "max_connections_per_address = 1\n{}{}",
+        listener(&format!("{address}:0"), open),
+        listener("127.0.0.1:0", local)
+    ));
+    let broker = site.start_configured();
+    let [open, local] = broker.addresses[..] else { panic!("{:?}", broker.addresses) };
+    // A connection has its place before it says anything.
+    let first = dial(open);
+    broker.wait_for_metric("herald_broker_connections", 1);
+    assert_eq!(code(&Connect::new("second"), open), Some(3));
+    broker.wait_for_refusals("address-full", 1);
+    Client::connect(local, "third").ping();
+    drop(first);
+    broker.wait_for_metric("herald_broker_connections", 0);
+    // There is a place, but no login.
+    assert_eq!(code(&Connect::new("second"), open), Some(5));
+}
+
 #[test]
 fn a_will_that_may_not_be_published_is_refused_with_5_and_not_published() {
     let site = Site::with("");

@@ -92,7 +92,7 @@ pub(crate) fn everybody() -> String {
 
 /// Makes a site with these logins and listeners.
 pub(crate) fn site(logins: &str, listeners: &str) -> Site {
-    let mut site = Site::with("");
+    let site = Site::with("");
     let settings = format!(
         "names = [\"{BROKER}\", \"localhost\"]\nlogins = [{:?}]\npasswords = {:?}\n{listeners}",
         text(&site.write("home.toml", logins)),

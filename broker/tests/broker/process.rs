@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::Arc,
@@ -24,28 +24,24 @@ pub(crate) struct Site {
     folder: Arc<TempDir>,
     /// The store's folder.
     pub(crate) state: PathBuf,
-    metrics: Option<SocketAddr>,
 }
 
 impl Site {
     pub(crate) fn new() -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        Self { state: folder.path().join("state"), folder, metrics: None }
+        Self { state: folder.path().join("state"), folder }
     }
 
     /// A site whose broker tells metrics, and has these settings.
     pub(crate) fn with(settings: &str) -> Self {
-        let mut site = Self::new();
+        let site = Self::new();
         site.configure(settings);
         site
     }
 
     /// Writes the configuration anew, with these settings and metrics.
-    pub(crate) fn configure(&mut self, settings: &str) {
-        // Free now; what takes it meanwhile makes the broker end with code 3, and the test fail.
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        self.metrics = Some(free);
-        self.write("broker.toml", &format!("metrics = \"{free}\"\n{settings}"));
+    pub(crate) fn configure(&self, settings: &str) {
+        self.write("broker.toml", &format!("metrics = \"127.0.0.1:0\"\n{settings}"));
     }
 
     /// Gives the settings, but for that of the metrics.
@@ -95,14 +91,20 @@ impl Site {
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
-        let (addresses, metrics, folder) = (Vec::new(), self.metrics, Arc::clone(&self.folder));
-        let mut broker = Broker { child, addresses, log, metrics, _folder: folder };
+        let (addresses, folder) = (Vec::new(), Arc::clone(&self.folder));
+        let mut broker = Broker { child, addresses, log, metrics: None, _folder: folder };
         let config = fs::read_to_string(self.path("broker.toml")).unwrap_or_default();
         let count = config.matches("[[listener]]").count().max(1);
-        broker.addresses = within_limit(move || {
-            let lines = BufReader::new(stdout).lines().take(count).map(Result::unwrap);
-            let address = |line: String| line.strip_prefix("listening on ").unwrap().parse();
-            lines.map(|line| address(line).unwrap()).collect()
+        let has_metrics = config.starts_with("metrics = ");
+        (broker.addresses, broker.metrics) = within_limit(move || {
+            let mut lines = BufReader::new(stdout).lines().map(Result::unwrap);
+            let address = |line: String, words| {
+                line.strip_prefix(words).and_then(|address| address.parse::<SocketAddr>().ok())
+            };
+            let listening = lines.by_ref().take(count);
+            let addresses = listening.map(|line| address(line, "listening on ").unwrap()).collect();
+            let metrics = has_metrics.then(|| lines.next()).flatten();
+            (addresses, metrics.map(|line| address(line, "metrics on ").unwrap()))
         });
         assert_eq!(broker.addresses.len(), count, "it does not listen: {}", broker.log());
         broker

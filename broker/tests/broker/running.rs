@@ -8,7 +8,7 @@ use crate::{
     BEACON, ORDER, STATUS,
     client::{Client, Connect},
     login::{TCP, everybody, site},
-    process::{Site, text},
+    process::{Site, run, text},
     wait::{LIMIT, until},
 };
 
@@ -53,7 +53,7 @@ fn a_broker_that_serves_nobody_yet_is_not_ready() {
     socket.set_nonblocking(true).unwrap();
     let mut command = site.command(&["--listen", "127.0.0.1:0", "--anonymous"]);
     command.env("NOTIFY_SOCKET", site.path("notify"));
-    let ended = crate::process::run(command, "");
+    let ended = run(command, "");
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(5), ""), "{}", ended.stderr);
     assert!(ended.stderr.contains(text(&site.state)), "{}", ended.stderr);
     socket.recv(&mut [0; 64]).unwrap_err();
@@ -81,7 +81,7 @@ fn an_address_in_use_ends_the_broker_with_3_and_is_named() {
     let ended = Site::new().run(&["--listen", &address, "--anonymous"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(3), ""), "{}", ended.stderr);
     assert!(ended.stderr.contains(&address) && ended.stderr.contains("--listen"));
-    let mut site = Site::new();
+    let site = Site::new();
     site.configure("");
     site.write("broker.toml", &format!("metrics = \"{address}\"\n"));
     let ended = site.run(&["--listen", "127.0.0.1:0", "--anonymous"]);
@@ -128,8 +128,20 @@ fn what_cannot_be_run_ends_the_broker_with_2_and_is_named() {
         assert!(ended.stderr.contains(words), "{}", ended.stderr);
     }
     site.write("broker.toml", "");
-    let ended = site.run(&[]);
-    assert!(ended.code == Some(2) && ended.stderr.contains("[[listener]]"), "{ended:?}");
+    for args in [&[][..], &["check-config"]] {
+        let ended = site.run(args);
+        assert!(ended.code == Some(2) && ended.stderr.contains("[[listener]]"), "{ended:?}");
+        assert_eq!(ended.stdout, "");
+    }
+    // Nor without a place for its store.
+    for command in [None, Some("check-config")] {
+        let mut stateless = std::process::Command::new(env!("CARGO_BIN_EXE_herald-broker"));
+        let config = site.write("stateless.toml", TCP);
+        stateless.args(command).arg("--config").arg(config);
+        let ended = run(stateless, "");
+        assert!(ended.code == Some(2) && ended.stderr.contains("--state"), "{ended:?}");
+        assert_eq!(ended.stdout, "");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,19 +47,10 @@ impl Broker {
 
     /// One with these settings and listeners.
     pub(crate) fn listening(settings: &str, listeners: &str) -> Self {
-        loop {
-            let metrics = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            // Somebody else may have taken the port meanwhile.
-            if let Some(broker) = Self::try_start(settings, listeners, metrics) {
-                return broker;
-            }
-        }
-    }
-
-    fn try_start(settings: &str, listeners: &str, metrics: SocketAddr) -> Option<Self> {
         let state = tempfile::tempdir().unwrap();
         let config = state.path().join("config.toml");
-        fs::write(&config, format!("metrics = \"{metrics}\"\n{settings}\n{listeners}")).unwrap();
+        let text = format!("metrics = \"127.0.0.1:0\"\n{settings}\n{listeners}");
+        fs::write(&config, text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_herald-broker"))
             .arg("--config")
             .arg(&config)
@@ -71,15 +62,14 @@ impl Broker {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut addresses = Vec::new();
-        for _ in 0..listeners.matches("[[listener]]").count() {
-            let Some(line) = lines.next() else {
-                assert_eq!(child.wait().unwrap().code(), Some(3), "it does not start");
-                return None;
-            };
-            addresses.push(line.unwrap().strip_prefix("listening on ").unwrap().parse().unwrap());
-        }
-        Some(Self { child, addresses, metrics, _state: state })
+        let mut address = |words: &str| {
+            let line = lines.next().expect("it starts").unwrap();
+            line.strip_prefix(words).unwrap().parse().unwrap()
+        };
+        let count = listeners.matches("[[listener]]").count();
+        let addresses = (0..count).map(|_| address("listening on ")).collect();
+        let metrics = address("metrics on ");
+        Self { child, addresses, metrics, _state: state }
     }
 
     /// The first listener.

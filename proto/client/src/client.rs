@@ -3,6 +3,10 @@
 use std::{
     ops::ControlFlow,
     pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -40,7 +44,9 @@ pub fn start(
     settings.window = settings.window.min(WIDEST_WINDOW);
     let (commands, orders) = mpsc::unbounded_channel();
     let (events, inbox) = Inbox::new();
+    let begun = Arc::<AtomicU64>::default();
     let task = Task {
+        begun: Arc::clone(&begun),
         delays: Delays::new(settings.backoff, seed),
         application: Application::new(orders, events, filters, settings.window),
         refusals: Refusals::default(),
@@ -48,7 +54,7 @@ pub fn start(
         greeter,
     };
     let task = tokio::spawn(task.run()).abort_handle();
-    (Client { commands, task }, inbox)
+    (Client { commands, begun, task }, inbox)
 }
 
 /// A handle on a client, which lives as long as there is one. When the last is dropped, without
@@ -56,6 +62,7 @@ pub fn start(
 #[derive(Debug, Clone)]
 pub struct Client {
     commands: mpsc::UnboundedSender<Command>,
+    begun: Arc<AtomicU64>,
     task: AbortHandle,
 }
 
@@ -85,8 +92,13 @@ impl Client {
     ///
     /// The broker is told first, if it still answers within 200 ms, and so does not publish the
     /// will of the old connection over the birth on the new one.
-    pub fn reconnect(&self) {
+    ///
+    /// Gives the number of the latest connection that had begun before: those with a higher number
+    /// are fresh.
+    pub fn reconnect(&self) -> u64 {
+        let latest = self.begun.load(Ordering::SeqCst);
         self.command(Command::Reconnect);
+        latest
     }
 
     /// Ends the client: sends what waits and then the farewell, waits until the broker has
@@ -130,6 +142,8 @@ impl Future for Delivery {
 }
 
 struct Task {
+    /// The number of the latest connection that was begun, or attempted.
+    begun: Arc<AtomicU64>,
     settings: Settings,
     greeter: Box<dyn Greeter>,
     delays: Delays,
@@ -143,6 +157,7 @@ impl Task {
     async fn run(mut self) {
         self.settings.login.warn(&self.settings.broker);
         for connection in 1.. {
+            self.begun.store(connection, Ordering::SeqCst);
             let mut greeting = self.greeter.greet();
             self.refusals.leave_out(&mut greeting.birth, Instant::now());
             let (end, worked) =

@@ -104,7 +104,7 @@ struct Connection<'a> {
     deadline: Option<Instant>,
     /// When `Connected` was told.
     since: Option<Instant>,
-    /// Messages that were too large, or on topics that are not ours.
+    /// Messages on topics that are not ours.
     dropped: u64,
 }
 
@@ -212,11 +212,10 @@ impl Connection<'_> {
         }
         let Arrived { topic, payload, retained, packet } = message;
         let unreadable = match topic.parse() {
-            Ok(topic) if payload.len() <= MAX_PAYLOAD => {
+            Ok(topic) => {
                 let event = Event::Message { topic, payload, retained };
                 return self.application.inbox.push(event, packet);
             }
-            Ok(topic) => format!("{} bytes on {topic} are too many", payload.len()),
             Err(error) => error.to_string(),
         };
         if let Some(packet) = packet {

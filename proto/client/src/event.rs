@@ -35,7 +35,8 @@ pub enum Event {
     Message {
         /// Where it was published.
         topic: Topic,
-        /// Its bytes, at most [`crate::MAX_PAYLOAD`] of them, from a broker that is not trusted.
+        /// Its bytes, from a broker that is not trusted: there may be more of them than
+        /// [`crate::MAX_PAYLOAD`], but never more than 256 KiB.
         payload: Vec<u8>,
         /// Whether it was published before the subscription.
         retained: bool,

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-    const CLIENT: &str = "herald-home-alpha";
+    const CLIENT: &str = "home:alpha";
 
     fn broker() -> BrokerUrl {
         "mqtts://broker.example.org".parse().unwrap()
@@ -214,7 +214,7 @@ mod tests {
         assert!(verify("broker.example.org", CLIENT, 299));
         assert!(!verify("broker.example.org", CLIENT, 361));
         assert!(!verify("broker.example.com", CLIENT, 0));
-        assert!(!verify("broker.example.org", "herald-home-beta", 0));
+        assert!(!verify("broker.example.org", "home:beta", 0));
     }
 
     #[test]

@@ -26,7 +26,8 @@ use crate::{
 };
 
 /// The largest packet that is read at all. A message over [`crate::MAX_PAYLOAD`] and under this
-/// costs its sender the message; a larger one costs all who subscribed to it the connection.
+/// is handed on, so that its reader can say that it is too large; a larger one costs all who
+/// subscribed to it the connection.
 const LARGEST_PACKET: usize = 256 * 1024;
 
 /// The most messages in flight, so that packet ids of 16 bits come again only long after their

@@ -11,7 +11,6 @@ use herald_proto::{
 
 use crate::{
     cli::Global,
-    clock,
     connection::{Arrival, Connection},
     fleet_file::FleetFile,
     output,
@@ -107,6 +106,6 @@ fn text(report: &Report, rollback: bool) -> String {
     let cause = Cause { code: report.code, detail: report.detail.clone() };
     let kind = if rollback { "roll back: " } else { "" };
     let what = format!("{kind}{}{cause}", report.phase);
-    let time = clock::rfc3339(report.time);
+    let time = report.time;
     format!("{time}  {}  {}", report.host, one_line(&what))
 }

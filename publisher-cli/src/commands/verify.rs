@@ -68,7 +68,8 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
             let code = refused.code().to_string();
             if args.json {
                 let detail = refused.to_string();
-                output::json(&Unsound { verified: false, code: code.clone(), detail })?;
+                let unsound = Unsound { verified: false, code: code.clone(), detail };
+                output::read_or_not(output::json(&unsound))?;
             }
             bail!("{shown} is refused: {code}: {refused}");
         }
@@ -145,10 +146,10 @@ fn summary(order: &Verified<Order>, trust: &Trust) -> Result<String, std::fmt::E
     say("release", &format!("{} of the fleet {}", release.id, release.fleet))?;
     say("sequence", &release.sequence.to_string())?;
     say("targets", &release.targets_count.to_string())?;
-    say("issued", &clock::rfc3339(release.issued_at))?;
-    say("starts", &clock::rfc3339(release.not_before))?;
+    say("issued", &release.issued_at.to_string())?;
+    say("starts", &release.not_before.to_string())?;
     let over = if release.expires_at <= now { " (it has expired)" } else { "" };
-    say("expires", &format!("{}{over}", clock::rfc3339(release.expires_at)))?;
+    say("expires", &format!("{}{over}", release.expires_at))?;
     for (name, prose) in [("revision", &release.revision), ("reason", &release.reason)] {
         if let Some(prose) = prose {
             say(name, &prose.as_str().replace('\n', "\n            "))?;

@@ -268,8 +268,8 @@ impl Delivery<'_> {
 
     fn take_report(&mut self, topic: &Topic, payload: &[u8], retained: bool) {
         let report = match self.operator.file.fleet.hear(topic, payload) {
-            Ok(Heard::Report(report) | Heard::Rollback(report)) => report,
-            Ok(Heard::Presence(_)) => return,
+            Ok(Heard::Report(report)) => report,
+            Ok(Heard::Rollback(_) | Heard::Presence(_)) => return,
             Err(why) => {
                 tracing::warn!(%topic, %why, "ignored a message");
                 return;

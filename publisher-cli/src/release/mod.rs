@@ -69,23 +69,17 @@ pub(crate) async fn send(
     let highest = survey.highest(latest_sequence(clock::now()));
     let draft = plan.draft(&operator, options, highest)?;
     let ended = delivery::run(&operator, options, draft, connection, began).await?;
-    match ended.print(operator.file.fleet.id(), options.json) {
-        // How it ended is worth more than that nobody reads about it.
-        Err(error) if error.is::<output::ClosedPipe>() => {}
-        printed => printed?,
-    }
+    output::read_or_not(ended.print(operator.file.fleet.id(), options.json))?;
     Ok(ended.exit())
 }
 
-/// Gives the filters for what concerns an order: its topic, and what its host says.
-pub(crate) fn filters(operator: &Operator, options: &Options, host: &HostId) -> [Filter; 3] {
+/// Gives the filters for what concerns an order: its topic, and its host's status. A host publishes
+/// a roll back before the status that says so: whoever waits for the status alone leaves nothing
+/// behind that an older status contradicts.
+pub(crate) fn filters(operator: &Operator, options: &Options, host: &HostId) -> [Filter; 2] {
     let (host, profile) = (host.clone(), options.profile.clone());
-    [
-        Subject::Desired(host.clone(), profile.clone()),
-        Subject::Status(host.clone(), profile.clone()),
-        Subject::Rollback(host, profile),
-    ]
-    .map(|subject| Filter::Exactly(operator.file.fleet.topic(subject)))
+    [Subject::Desired(host.clone(), profile.clone()), Subject::Status(host, profile)]
+        .map(|subject| Filter::Exactly(operator.file.fleet.topic(subject)))
 }
 
 /// Gives the highest sequence that hosts with a right clock take.

@@ -9,7 +9,7 @@ use herald_fleet::{
 use herald_proto::{key::KeyName, target::Integrity};
 use serde::Serialize;
 
-use crate::{clock, output, release::Operator};
+use crate::{output, release::Operator};
 
 #[derive(Serialize)]
 struct Preview<'a> {
@@ -52,8 +52,8 @@ pub(crate) fn print(operator: &Operator, draft: &Draft, json: bool) -> anyhow::R
         "dry run: {} would sign this for the fleet {}, from {} to {}; nothing was signed or sent",
         keys.join(" and "),
         release.fleet,
-        clock::rfc3339(release.not_before),
-        clock::rfc3339(release.expires_at)
+        release.not_before,
+        release.expires_at
     ));
     Ok(ExitCode::SUCCESS)
 }

@@ -66,6 +66,13 @@ fn the_worst_host_gives_the_exit_code_and_people_get_a_table() {
 }
 
 #[test]
+fn a_roll_back_ends_the_watching_only_when_the_status_says_it_too() {
+    let (scene, _alpha) = Scene::with_alpha(&[&[Answer::RollbackAlone]]);
+    let watch = "publish --integrity toplevel --watch --timeout 2s --host alpha=";
+    exits(&scene.desk.herald(&format!("{watch}{}", path("new"))), 5);
+}
+
+#[test]
 fn an_order_says_what_the_options_say() {
     let (scene, alpha) = Scene::with_alpha(&[]);
     let old = path("old");

@@ -1,5 +1,7 @@
 //! `herald verify`, on an order that `herald publish` wrote.
 
+use std::process::Stdio;
+
 use crate::support::{Broker, Desk, Host, exits, json, path, stdout};
 
 /// A desk with `alpha.order` in `orders`, and a trust file in the key that signed it.
@@ -82,4 +84,14 @@ fn without_a_trust_file_nothing_is_verified() {
     let old = std::fs::read_to_string(&fleet).unwrap();
     std::fs::write(&fleet, format!("{text}{old}")).unwrap();
     exits(&desk.herald(&format!("verify {ORDER}")), 0);
+}
+
+#[test]
+fn a_refusal_that_nobody_reads_is_no_success() {
+    let (desk, _) = desk();
+    desk.write("junk", "no order");
+    let mut command = desk.command(&["verify", "junk", "--trust", "trust.toml", "--json"]);
+    let mut verify = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    drop(verify.stdout.take());
+    assert_eq!(verify.wait().unwrap().code(), Some(1));
 }

@@ -124,17 +124,22 @@ pub(crate) fn read_back(attempt: &Attempt, seen: &Seen) -> Result<(), Cause> {
     Err(Cause::new(Code::CommitFailed, &format!("after the commit {wrong}, not {target}")))
 }
 
-/// Checks that everything is as it was when the attempt was armed.
+/// Checks that everything is as it was when the attempt was armed, or as a person made it since:
+/// a profile or boot default that names a third system is theirs.
 pub(crate) fn undone(attempt: &Attempt, seen: &Seen) -> Result<(), String> {
     let Baseline { previous, profile, boot_default, .. } = &attempt.baseline;
     if seen.running.as_ref() != Some(previous) {
         return Err(format!("{} runs, not {previous}", shown(&seen.running)));
     }
-    if seen.profile != *profile {
+    let target = &attempt.order.target().toplevel;
+    let is_left = |is: &Option<StorePath>, was: &Option<StorePath>| {
+        is != was && is.as_ref().is_none_or(|path| path == target)
+    };
+    if is_left(&seen.profile, profile) {
         let (is, was) = (shown(&seen.profile), shown(profile));
         return Err(format!("the profile points to {is}, not {was}"));
     }
-    if seen.boot_default != *boot_default {
+    if is_left(&seen.boot_default, boot_default) {
         let (is, was) = (shown(&seen.boot_default), shown(boot_default));
         return Err(format!("the boot default is {is}, not {was}"));
     }

@@ -1,6 +1,6 @@
 //! Activating, committing and rolling back a real system.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use herald_core::{
     ActivationEnd, Attempt, Cause, Claim, Failure, Found, Monotonic, Procedure, RunnerTrace,
@@ -10,10 +10,13 @@ use tokio::time::sleep;
 
 use super::{
     launcher::{Launcher, Role},
+    own_unit,
     record::{ArmedRecord, NotClaimed, Outcome, Records},
+    switch_folder::SwitchFolder,
 };
 use crate::{
     config::{Profile, Restart, Runner},
+    os::{Os, System},
     ports::{Activation, Pending},
     prepare_reboot::remove_profile,
     roll_back::undo_once,
@@ -50,13 +53,14 @@ impl Activator {
         restart: Restart,
         records: Records,
     ) -> Self {
-        let launcher = Launcher::new(runner, name.clone(), records.folder());
+        let launcher =
+            Launcher::new(Arc::clone(records.os()), runner, name.clone(), records.folder());
         Self { name: name.clone(), profile: profile.clone(), runner, restart, launcher, records }
     }
 
     fn record(&self, attempt: &Attempt, dead_man_at: Option<Monotonic>) -> ArmedRecord {
         let Self { name, profile, runner, restart, .. } = self;
-        ArmedRecord::new(attempt, name, profile, *runner, restart, dead_man_at)
+        ArmedRecord::new(self.records.os(), attempt, name, profile, *runner, restart, dead_man_at)
     }
 
     /// Has the new system booted once, in a process of its own, and waits for its end.
@@ -83,7 +87,7 @@ impl Activator {
         if let Err(error) = reboot.loader.boot_the_default().await {
             tracing::error!(attempt, %error, "cannot tell the boot loader to take the default");
         }
-        if let Err(error) = remove_profile(&reboot.own_profile) {
+        if let Err(error) = remove_profile(&**self.records.os(), &reboot.own_profile) {
             tracing::error!(attempt, %error, "cannot remove the entry of the boot loader");
         }
     }
@@ -134,7 +138,7 @@ impl Activator {
             })?;
         } else if self.records.holder(number) == Claim::None {
             // Nothing was armed, as nothing is activated; a roll back needs the record all the same.
-            check_toplevels(attempt)?;
+            self.check_toplevels(attempt)?;
             let record = self.record(attempt, Some(Monotonic::default()));
             let written = self.records.write(Claim::Commit, &record);
             written.map_err(|error| failed(&error.to_string()))?;
@@ -149,7 +153,18 @@ impl Activator {
         }
         let committed = || self.records.committed(number);
         judge("the commit", self.wait_for(&[Role::Commit], number, committed).await)
-            .map_err(|problem| failed(&problem))
+            .map_err(|problem| failed(&problem))?;
+        self.sync_links().await.map_err(|error| failed(&format!("syncing the disk: {error}")))
+    }
+
+    /// Makes profile and boot default durable, before anybody is told of them: neither Nix nor every
+    /// boot loader's installer waits for the disk.
+    async fn sync_links(&self) -> std::io::Result<()> {
+        let links = [Some(&self.profile.profile), self.profile.boot_default.as_ref()];
+        for folder in links.into_iter().flatten().filter_map(|link| link.parent()) {
+            self.records.os().sync_all(folder).await?;
+        }
+        Ok(())
     }
 
     async fn try_roll_back(&self, attempt: &Attempt) -> Result<(), Failure> {
@@ -164,12 +179,35 @@ impl Activator {
         if let Err(error) = self.start_roll_back(Role::RollBack, number).await {
             // Better in this process than not at all: its program may have been deleted.
             tracing::error!(%error, "cannot start the roll back as a process of its own");
-            let undo = async { undo_once(&self.records.read(number)?, &self.records).await };
+            let undo = async { undo_once(&self.records.read(number)?, &self.records, 1).await };
             undo.await.map_err(|error| failed(&error.to_string()))?;
         }
-        let (roles, undone) = ([Role::RollBack, Role::DeadMan], || self.records.undone(number));
-        judge("the roll back", self.wait_for(&roles, number, undone).await)
-            .map_err(|problem| failed(&problem))
+        // Until both have ended, whichever was done first: where the disk was too full for their
+        // lock, the other one may be in the middle of its switch.
+        let still_runs = || None::<()>;
+        self.wait_for(&[Role::RollBack, Role::DeadMan], number, still_runs).await;
+        judge("the roll back", self.records.undone(number)).map_err(|problem| failed(&problem))?;
+        self.sync_links().await.map_err(|error| failed(&format!("syncing the disk: {error}")))
+    }
+
+    /// Checks that there is a way forward, and one back.
+    fn check_toplevels(&self, attempt: &Attempt) -> Result<(), Failure> {
+        let (target, previous) = (&attempt.order.target().toplevel, &attempt.baseline.previous);
+        let require = |path, file, code| require(self.records.os(), path, file, code);
+        require(previous, SWITCH_PROGRAM, Code::NoWayBack)?;
+        require(target, SWITCH_PROGRAM, Code::NotActivatable)?;
+        require(target, SUBSCRIBER_MARK, Code::NotActivatable)
+    }
+
+    /// Somebody else's switch must not be cut off, and ours would fail.
+    fn check_switch_lock(&self) -> Result<(), Failure> {
+        let folder = SwitchFolder::beside(&self.profile.current);
+        if !folder.is_busy() {
+            return Ok(());
+        }
+        let lock = folder.lock();
+        let problem = format!("another switch is at work, and holds {}", lock.display());
+        Err(failure(Code::ArmFailed, &problem))
     }
 
     fn arguments(&self, subcommand: &str, attempt: u64) -> Vec<OsString> {
@@ -186,7 +224,8 @@ impl Activation for Activator {
         dead_man_at: Option<Monotonic>,
     ) -> Pending<'a, Result<(), Failure>> {
         Box::pin(async move {
-            check_toplevels(attempt)?;
+            self.check_toplevels(attempt)?;
+            self.check_switch_lock()?;
             let record = self.record(attempt, dead_man_at);
             let failed = |error: std::io::Error| failure(Code::ArmFailed, &error.to_string());
             self.records.write(Claim::Armed, &record).map_err(failed)?;
@@ -203,7 +242,7 @@ impl Activation for Activator {
     fn reboot<'a>(&'a self, attempt: &'a Attempt) -> Pending<'a, ()> {
         Box::pin(async move {
             tracing::warn!(attempt = attempt.number, "restarting the machine");
-            if let Err(error) = restart(&self.restart.command).await {
+            if let Err(error) = restart(&**self.records.os(), &self.restart.command).await {
                 tracing::error!(%error, "cannot restart the machine");
             }
         })
@@ -262,8 +301,17 @@ impl Activation for Activator {
                 }
             }
             let result = || self.records.result(number);
-            let end = self.wait_for(&[Role::Activate], number, result).await;
-            end.unwrap_or_else(|| unknown("the runner ended without a result"))
+            let Some(end) = self.wait_for(&[Role::Activate], number, result).await else {
+                return unknown("the runner ended without a result");
+            };
+            // Another subscriber has to prove the new system, so this one is not to take the result.
+            let record = self.records.read(number).ok();
+            if record.is_some_and(|record| own_unit::to_restart_after(&end, &record).is_some()) {
+                let never = || None::<()>;
+                self.wait_for(&[Role::Activate], number, never).await;
+                return unknown("the runner ended without starting the new system's subscriber");
+            }
+            end
         })
     }
 
@@ -335,10 +383,10 @@ const RESTART_LIMIT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// What the program said; the machine does not restart then.
-pub async fn restart(command: &[String]) -> Result<(), String> {
+pub async fn restart(os: &dyn Os, command: &[String]) -> Result<(), String> {
     let (program, args) = command.split_first().ok_or("no program is named")?;
     let mut command = super::command::program(program);
-    let asked = super::command::output_within(command.args(args), RESTART_LIMIT).await;
+    let asked = os.run(command.args(args), RESTART_LIMIT).await;
     asked.map(drop).map_err(|error| error.to_string())
 }
 
@@ -348,17 +396,9 @@ fn judge(what: &str, outcome: Option<Outcome>) -> Result<(), String> {
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }
 
-/// Checks that there is a way forward, and one back.
-fn check_toplevels(attempt: &Attempt) -> Result<(), Failure> {
-    let (target, previous) = (&attempt.order.target().toplevel, &attempt.baseline.previous);
-    require(previous, SWITCH_PROGRAM, Code::NoWayBack)?;
-    require(target, SWITCH_PROGRAM, Code::NotActivatable)?;
-    require(target, SUBSCRIBER_MARK, Code::NotActivatable)
-}
-
-fn require(toplevel: &StorePath, file: &str, code: Code) -> Result<(), Failure> {
+fn require(os: &System, toplevel: &StorePath, file: &str, code: Code) -> Result<(), Failure> {
     let path: PathBuf = toplevel.as_path().join(file);
-    if path.exists() {
+    if os.exists(&path) {
         return Ok(());
     }
     let hint = match code {

@@ -10,10 +10,12 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
     process::{Child, Command},
     time::timeout,
 };
+
+use crate::os::Os;
 
 /// How long a program that only looks something up may take.
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(120);
@@ -63,8 +65,8 @@ pub fn program(name: impl AsRef<OsStr>) -> Command {
 ///
 /// # Errors
 /// When it can't be started, fails, or takes too long.
-pub async fn output(command: &mut Command) -> Result<String, CommandFailed> {
-    output_within(command, LOOK_UP_LIMIT).await
+pub async fn output(os: &dyn Os, command: &mut Command) -> Result<String, CommandFailed> {
+    os.run(command, LOOK_UP_LIMIT).await
 }
 
 /// Runs a program for at most `limit`, and gives what it printed.
@@ -86,6 +88,39 @@ pub async fn output_within(
         return Err(CommandFailed::Failed { program, status: output.status, stderr });
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a program to its end, and passes on each line that it prints as an error.
+///
+/// # Errors
+/// When it can't be started or fails.
+pub async fn listen(
+    command: &mut Command,
+    line: &mut dyn FnMut(&[u8]),
+) -> Result<(), CommandFailed> {
+    /// What is kept of the output, to tell the end of it.
+    const KEPT: usize = 64 * 1024;
+    let program = name(command);
+    let not_started = |source| CommandFailed::NotStarted { program: program.clone(), source };
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(not_started)?;
+    let Some(stderr) = child.stderr.take() else {
+        return Err(not_started(io::ErrorKind::BrokenPipe.into()));
+    };
+    let mut lines = BufReader::new(stderr).split(b'\n');
+    let mut printed: Vec<u8> = Vec::new();
+    while let Ok(Some(next)) = lines.next_segment().await {
+        line(&next);
+        printed.extend(next);
+        printed.push(b'\n');
+        let surplus = printed.len().saturating_sub(KEPT);
+        printed.drain(..surplus);
+    }
+    let status = child.wait().await.map_err(not_started)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(CommandFailed::Failed { program, status, stderr: tail(&printed) })
 }
 
 /// Runs a program to its own end, whatever becomes of what it started.

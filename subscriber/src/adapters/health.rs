@@ -9,6 +9,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{command, launcher::systemctl, systems::failed_units};
 use crate::{
     config::Runner,
+    os::{Os, System},
     ports::{Health, Pending},
 };
 
@@ -17,6 +18,8 @@ const CHECK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs the checks that a release asks for, and looks at the units.
 pub struct Checks {
+    /// The system that is checked.
+    pub os: System,
     /// Whether there is a systemd to ask.
     pub runner: Runner,
 }
@@ -32,9 +35,9 @@ impl Health for Checks {
             let failed = match self.runner {
                 Runner::Direct => Vec::new(),
                 // A systemd that does not answer is no healthy one.
-                Runner::Systemd => {
-                    failed_units().await.map_err(|error| Prose::lossy(&error.to_string()))?
-                }
+                Runner::Systemd => failed_units(&*self.os)
+                    .await
+                    .map_err(|error| Prose::lossy(&error.to_string()))?,
             };
             let failed: Vec<_> = failed.iter().filter(|unit| !excused(unit)).collect();
             if !failed.is_empty() {
@@ -43,7 +46,7 @@ impl Health for Checks {
             }
             for check in &target.health.checks {
                 let toplevel = target.toplevel.as_str();
-                run(check, toplevel)
+                run(&*self.os, check, toplevel)
                     .await
                     .map_err(|problem| Prose::lossy(&format!("{check}: {problem}")))?;
             }
@@ -52,17 +55,17 @@ impl Health for Checks {
     }
 }
 
-async fn run(check: &Check, toplevel: &str) -> Result<(), String> {
+async fn run(os: &dyn Os, check: &Check, toplevel: &str) -> Result<(), String> {
     match check {
         Check::Command(argv) => {
             let (program, args) = argv.split_first().ok_or("it names no program")?;
             let mut command = command::program(program);
             command.args(args).current_dir("/").env("HERALD_TOPLEVEL", toplevel);
-            run_program(&mut command).await
+            run_program(os, &mut command).await
         }
         Check::Unit(unit) => {
             let ask = ["show", "--property=ActiveState", "--value", "--", unit.as_str()];
-            match systemctl(&ask).await.map_err(|error| error.to_string())?.trim() {
+            match systemctl(os, &ask).await.map_err(|error| error.to_string())?.trim() {
                 "active" => Ok(()),
                 other => Err(format!("it is {other}")),
             }
@@ -74,7 +77,7 @@ async fn run(check: &Check, toplevel: &str) -> Result<(), String> {
     }
 }
 
-async fn run_program(command: &mut tokio::process::Command) -> Result<(), String> {
-    let outcome = command::output_within(command, CHECK_LIMIT).await;
+async fn run_program(os: &dyn Os, command: &mut tokio::process::Command) -> Result<(), String> {
+    let outcome = os.run(command, CHECK_LIMIT).await;
     outcome.map(drop).map_err(|error| error.to_string())
 }

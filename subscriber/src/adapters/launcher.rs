@@ -17,7 +17,10 @@ use tokio::{
 };
 
 use super::command::{self, CommandFailed};
-use crate::config::Runner;
+use crate::{
+    config::Runner,
+    os::{Os, System},
+};
 
 /// How often a process that was killed is looked at, until it is gone.
 const KILL_INTERVAL: Duration = Duration::from_millis(10);
@@ -62,6 +65,7 @@ impl Role {
 /// Starts, watches and stops processes of one profile.
 #[derive(Debug, Clone)]
 pub struct Launcher {
+    os: System,
     runner: Runner,
     profile: ProfileName,
     folder: PathBuf,
@@ -69,8 +73,8 @@ pub struct Launcher {
 
 impl Launcher {
     /// Makes the launcher of a profile, with its state folder.
-    pub fn new(runner: Runner, profile: ProfileName, folder: &Path) -> Self {
-        Self { runner, profile, folder: folder.to_owned() }
+    pub fn new(os: System, runner: Runner, profile: ProfileName, folder: &Path) -> Self {
+        Self { os, runner, profile, folder: folder.to_owned() }
     }
 
     /// Starts this program again, with other arguments, outside of the subscriber's session and
@@ -178,14 +182,23 @@ impl Launcher {
         args: &[OsString],
     ) -> io::Result<()> {
         let mut waited = Duration::ZERO;
+        let mut soft_reboot = SoftReboot::Survived;
         while !self.runs(role, attempt).await? {
             let mut run = command::program("systemd-run");
             run.arg(format!("--unit={}", self.unit(role, attempt)));
             run.arg(format!("--description=Herald's {} of attempt {attempt}", role.name()));
-            run.args(["--collect", "--quiet"]).args(properties(role)).args(inherited_environment());
+            run.args(["--collect", "--quiet"])
+                .args(properties(role, soft_reboot))
+                .args(inherited_environment());
             run.arg("--").arg(program).args(args);
-            match command::output(&mut run).await {
+            match command::output(&*self.os, &mut run).await {
                 Ok(_) => return Ok(()),
+                Err(CommandFailed::Failed { stderr, .. }) if stderr.contains(SURVIVES) => {
+                    tracing::warn!(
+                        "this systemd is older than 255: a soft-reboot ends the dead-man"
+                    );
+                    soft_reboot = SoftReboot::NotKnown;
+                }
                 Err(error) if waited >= ASK_LIMIT => return Err(io::Error::other(error)),
                 Err(error) => tracing::debug!(%error, "trying again"),
             }
@@ -201,14 +214,14 @@ impl Launcher {
         }
         let unit = self.unit(role, attempt);
         let ask = ["show", "--property=ActiveState", "--value", "--", &unit];
-        let state = systemctl(&ask).await.map_err(io::Error::other)?;
+        let state = systemctl(&*self.os, &ask).await.map_err(io::Error::other)?;
         Ok(matches!(state.trim(), "active" | "activating" | "deactivating" | "reloading"))
     }
 
     async fn stop_unit(&self, role: Role, attempt: u64) {
         let unit = self.unit(role, attempt);
         let mut stop = command::program("systemctl");
-        if let Err(error) = command::output(stop.args(["stop", "--", &unit])).await {
+        if let Err(error) = command::output(&*self.os, stop.args(["stop", "--", &unit])).await {
             tracing::debug!(%error, "trying again");
         }
     }
@@ -235,10 +248,10 @@ fn session_members(leader: Pid) -> Vec<Pid> {
 }
 
 /// Asks systemd, again and again while it does not answer.
-pub(super) async fn systemctl(args: &[&str]) -> Result<String, CommandFailed> {
+pub(super) async fn systemctl(os: &dyn Os, args: &[&str]) -> Result<String, CommandFailed> {
     let mut waited = Duration::ZERO;
     loop {
-        match command::output(command::program("systemctl").args(args)).await {
+        match command::output(os, command::program("systemctl").args(args)).await {
             Err(CommandFailed::Failed { .. }) if waited < ASK_LIMIT => {}
             outcome => return outcome,
         }
@@ -247,8 +260,20 @@ pub(super) async fn systemctl(args: &[&str]) -> Result<String, CommandFailed> {
     }
 }
 
+/// The property by which a unit survives a soft-reboot (systemd-soft-reboot.service(8)).
+const SURVIVES: &str = "SurviveFinalKillSignal";
+
+/// What systemd can do for the way back when somebody starts user space again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SoftReboot {
+    /// It lets the process live on.
+    Survived,
+    /// It is older than soft-reboots that units survive.
+    NotKnown,
+}
+
 /// What a transient unit needs beside its command.
-fn properties(role: Role) -> impl Iterator<Item = &'static str> {
+fn properties(role: Role, soft_reboot: SoftReboot) -> impl Iterator<Item = &'static str> {
     /// A unit that needs `sysinit.target`, as they do by default, goes with it when somebody
     /// isolates `emergency.target`, whatever `IgnoreOnIsolate` says.
     const EACH: &[&str] = &[
@@ -256,8 +281,15 @@ fn properties(role: Role) -> impl Iterator<Item = &'static str> {
         "--property=KillMode=control-group",
         "--property=IgnoreOnIsolate=yes",
         "--property=DefaultDependencies=no",
-        "--property=Conflicts=shutdown.target",
-        "--property=Before=shutdown.target",
+    ];
+    const ENDS_WITH_USER_SPACE: &[&str] =
+        &["--property=Conflicts=shutdown.target", "--property=Before=shutdown.target"];
+    /// A soft-reboot keeps what was activated, so it must not end what guards that: the new
+    /// system's subscriber may never come up.
+    const ENDS_WITH_THE_KERNEL: &[&str] = &[
+        "--property=SurviveFinalKillSignal=yes",
+        "--property=Conflicts=reboot.target kexec.target poweroff.target halt.target",
+        "--property=Before=reboot.target kexec.target poweroff.target halt.target",
     ];
     /// The way back must not wait for one that is deaf.
     const ACTIVATION: &[&str] = &["--property=KillSignal=SIGKILL"];
@@ -271,11 +303,14 @@ fn properties(role: Role) -> impl Iterator<Item = &'static str> {
         "--property=StartLimitIntervalSec=0",
         "--property=OOMScoreAdjust=-1000",
     ];
-    let own = match role {
-        Role::Activate | Role::PrepareReboot | Role::Commit => ACTIVATION,
-        Role::RollBack | Role::DeadMan => WAY_BACK,
+    let (own, until) = match (role, soft_reboot) {
+        (Role::Activate | Role::PrepareReboot | Role::Commit, _) => {
+            (ACTIVATION, ENDS_WITH_USER_SPACE)
+        }
+        (_, SoftReboot::Survived) => (WAY_BACK, ENDS_WITH_THE_KERNEL),
+        (_, SoftReboot::NotKnown) => (WAY_BACK, ENDS_WITH_USER_SPACE),
     };
-    EACH.iter().chain(own).copied()
+    EACH.iter().chain(until).chain(own).copied()
 }
 
 /// Names what steers Nix and logging, which a transient unit would not have. `NIX_CONFIG` stays

@@ -1,10 +1,9 @@
 //! The host's own Nix: closures into the store, roots, digests.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
-    process::Stdio,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use herald_core::{Cause, Failure};
@@ -16,71 +15,108 @@ use herald_proto::{
     store_path::StorePath,
     target::{Closure, Integrity, Target},
 };
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::time::Instant;
 
-use super::command::{self, CommandFailed};
-use crate::ports::{Closures, Pending};
+use super::{
+    command::{self, CommandFailed},
+    unsynced::Unsynced,
+};
+use crate::{
+    os::{Os, System},
+    ports::{Closures, Pending},
+};
 
 /// How often progress is told at the most.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Arguments of one call; the system allows some 2 MiB of them.
+const PATHS_AT_ONCE: usize = 4000;
+/// How long reading a closure, or fetching one path, may take: the order's own limit is shorter.
+const MEND_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Gets closures with `nix-store`, and keeps them by links in a folder of roots.
 pub struct Nix {
+    os: System,
     store_dir: PathBuf,
     roots: PathBuf,
+    unsynced: Unsynced,
 }
 
 impl Nix {
-    /// Makes it for a store and a folder of roots, which is made where it is missing.
-    ///
-    /// # Errors
-    /// What the file system said.
-    pub fn new(store_dir: &str, roots: PathBuf) -> io::Result<Self> {
-        crate::identity::make_folder(&roots)?;
-        Ok(Self { store_dir: store_dir.into(), roots })
+    /// Makes it for a store, a folder of roots, which must be there, and the marks of what is not synced.
+    pub fn new(os: System, store_dir: &str, roots: PathBuf, unsynced: Unsynced) -> Self {
+        Self { os, store_dir: store_dir.into(), roots, unsynced }
     }
 
+    /// Gets a closure so that it is there whole, also after a power cut.
     async fn fetch(
         &self,
         toplevel: &StorePath,
         progress: &dyn Fn(Progress),
     ) -> Result<(), Failure> {
+        let not_synced = |error: io::Error| {
+            failed(Code::RealiseFailed, &format!("syncing the store: {error}"), true)
+        };
+        let suspicious = self.unsynced.from_earlier_boot(&*self.os).map_err(not_synced)?;
+        self.unsynced.mark(&*self.os, toplevel).map_err(not_synced)?;
+        self.substitute(toplevel, progress).await?;
+        if suspicious {
+            self.mend(toplevel).await.map_err(|error| realise_failed(&error))?;
+        }
+        // Also where nothing was fetched: it may have been by a try that was cut off.
+        let synced = self.os.sync_all(&self.store_dir).await;
+        synced.map_err(not_synced)?;
+        self.unsynced.clear(&*self.os, toplevel).map_err(not_synced)
+    }
+
+    async fn substitute(
+        &self,
+        toplevel: &StorePath,
+        progress: &dyn Fn(Progress),
+    ) -> Result<(), Failure> {
         let mut realise = command::program("nix-store");
+        realise.env("XDG_CACHE_HOME", self.unsynced.cache());
         realise.arg("--realise").arg(toplevel.as_path());
         realise.arg("--add-root").arg(self.root_of(toplevel));
-        realise.stdout(Stdio::null()).stderr(Stdio::piped());
-        let name = command::name(&realise);
-        let not_started =
-            |source| realise_failed(&CommandFailed::NotStarted { program: name.clone(), source });
-        let mut child = realise.spawn().map_err(not_started)?;
-        let Some(stderr) = child.stderr.take() else {
-            return Err(not_started(io::ErrorKind::BrokenPipe.into()));
-        };
-        let mut lines = BufReader::new(stderr).split(b'\n');
-        let mut printed: Vec<u8> = Vec::new();
         let mut fetched = Fetched::default();
         let mut told = Instant::now();
-        while let Ok(Some(line)) = lines.next_segment().await {
-            fetched.read(&String::from_utf8_lossy(&line));
+        let mut line = |line: &[u8]| {
+            fetched.read(&String::from_utf8_lossy(line));
             if fetched.done > 0 && told.elapsed() >= PROGRESS_INTERVAL {
                 told = Instant::now();
                 progress(Progress { done: fetched.done, total: fetched.total.max(fetched.done) });
             }
-            printed.extend(line);
-            printed.push(b'\n');
-            let surplus = printed.len().saturating_sub(64 * 1024);
-            printed.drain(..surplus);
-        }
-        let status = child.wait().await.map_err(not_started)?;
-        if !status.success() {
-            let stderr = command::tail(&printed);
-            return Err(realise_failed(&CommandFailed::Failed { program: name, status, stderr }));
+        };
+        let fetched = self.os.listen(&mut realise, &mut line).await;
+        fetched.map_err(|error| realise_failed(&error))
+    }
+
+    /// Reads every byte of a closure, and fetches again the paths that are not what Nix registered.
+    async fn mend(&self, toplevel: &StorePath) -> Result<(), CommandFailed> {
+        let verify = async |paths: &[&str]| {
+            let mut verify = command::program("nix-store");
+            self.os.run(verify.arg("--verify-path").args(paths), MEND_LIMIT).await
+        };
+        let listed = requisites(&*self.os, toplevel).await?;
+        let paths: Vec<&str> = listed.lines().collect();
+        for some in paths.chunks(PATHS_AT_ONCE) {
+            if verify(some).await.is_ok() {
+                continue;
+            }
+            for path in some {
+                if let Err(error) = verify(&[path]).await {
+                    tracing::warn!(path, %error, "a power cut damaged a store path; fetching it again");
+                    let mut repair = command::program("nix-store");
+                    repair.env("XDG_CACHE_HOME", self.unsynced.cache());
+                    self.os.run(repair.arg("--repair-path").arg(path), MEND_LIMIT).await?;
+                }
+            }
         }
         Ok(())
     }
 
     async fn closure(&self, toplevel: &StorePath) -> Result<Closure, Failure> {
-        let manifest = manifest(toplevel).await;
+        let manifest = manifest(&*self.os, toplevel).await;
         manifest
             .map(|manifest| manifest.closure())
             .map_err(|problem| failed(Code::RealiseFailed, &problem, false))
@@ -88,11 +124,6 @@ impl Nix {
 
     fn root_of(&self, toplevel: &StorePath) -> PathBuf {
         self.roots.join(toplevel.base_name())
-    }
-
-    /// A power cut can empty files of paths that are registered already, unless they are synced.
-    fn sync_store(&self) -> io::Result<()> {
-        rustix::fs::syncfs(fs::File::open(&self.store_dir)?).map_err(io::Error::from)
     }
 }
 
@@ -108,10 +139,6 @@ impl Closures for Nix {
             self.fetch(toplevel, progress).await?;
             let closure = self.closure(toplevel).await?;
             check(target, &closure, recorded)?;
-            // Also where nothing was fetched: it may have been by a try that was cut off.
-            self.sync_store().map_err(|error| {
-                failed(Code::RealiseFailed, &format!("syncing the store: {error}"), true)
-            })?;
             Ok(closure.digest)
         })
     }
@@ -126,7 +153,7 @@ impl Closures for Nix {
     fn root<'a>(&'a self, toplevel: &'a StorePath) -> Pending<'a, Result<(), Failure>> {
         Box::pin(async move {
             // What is rooted already is whole: the garbage collector keeps what a root names.
-            if self.root_of(toplevel).exists() {
+            if self.os.exists(&self.root_of(toplevel)) {
                 return Ok(());
             }
             self.fetch(toplevel, &|_| ()).await.map_err(|failure| {
@@ -137,11 +164,10 @@ impl Closures for Nix {
     }
 
     fn keep_only(&self, keep: &[StorePath]) {
-        let Ok(roots) = fs::read_dir(&self.roots) else { return };
-        for root in roots.flatten() {
-            let name = root.file_name();
+        let Ok(names) = self.os.list(&self.roots) else { return };
+        for name in names {
             if !keep.iter().any(|path| Path::new(path.base_name()) == Path::new(&name)) {
-                let _ = fs::remove_file(root.path());
+                let _ = self.os.remove(&self.roots.join(name));
             }
         }
     }
@@ -170,20 +196,23 @@ impl Fetched {
 }
 
 /// Lists a closure with what Nix's database says of each path.
-async fn manifest(toplevel: &StorePath) -> Result<Manifest, String> {
-    /// Arguments of one call; the system allows some 2 MiB of them.
-    const PATHS_AT_ONCE: usize = 4000;
-    let mut query = command::program("nix-store");
-    query.arg("--query").arg("--requisites").arg(toplevel.as_path());
-    let listed = command::output(&mut query).await.map_err(|error| error.to_string())?;
+async fn manifest(os: &dyn Os, toplevel: &StorePath) -> Result<Manifest, String> {
+    let listed = requisites(os, toplevel).await.map_err(|error| error.to_string())?;
     let paths: Vec<&str> = listed.lines().collect();
     let mut dump = String::new();
     for some in paths.chunks(PATHS_AT_ONCE) {
         let mut ask = command::program("nix-store");
         ask.arg("--dump-db").args(some);
-        dump += &command::output(&mut ask).await.map_err(|error| error.to_string())?;
+        dump += &command::output(os, &mut ask).await.map_err(|error| error.to_string())?;
     }
     Manifest::from_dump_db(&dump).map_err(|error| error.to_string())
+}
+
+/// Lists the paths of a closure, one on a line.
+async fn requisites(os: &dyn Os, toplevel: &StorePath) -> Result<String, CommandFailed> {
+    let mut query = command::program("nix-store");
+    query.arg("--query").arg("--requisites").arg(toplevel.as_path());
+    command::output(os, &mut query).await
 }
 
 /// Compares what is in the store with what was signed.

@@ -75,15 +75,17 @@ async fn first_answer(sessions: Vec<Session>, text: &str) -> Option<bool> {
 
 /// Lists the people who are logged in, each once.
 async fn sessions() -> Result<Vec<Session>, command::CommandFailed> {
-    let listed =
-        command::output(command::program("loginctl").args(["list-sessions", "--no-legend"]))
-            .await?;
+    let listed = command::output_within(
+        command::program("loginctl").args(["list-sessions", "--no-legend"]),
+        WALL_LIMIT,
+    )
+    .await?;
     let mut sessions: Vec<Session> = Vec::new();
     for id in listed.lines().filter_map(|line| line.split_whitespace().next()) {
         let mut show = command::program("loginctl");
         show.args(["show-session", "--property=Name", "--property=Class", "--property=Type", "--"]);
         // One that ended meanwhile is nobody's.
-        let Ok(shown) = command::output(show.arg(id)).await else { continue };
+        let Ok(shown) = command::output_within(show.arg(id), WALL_LIMIT).await else { continue };
         let Some(session) = session(&shown) else { continue };
         match sessions.iter_mut().find(|known| known.user == session.user) {
             Some(known) => known.has_desktop |= session.has_desktop,

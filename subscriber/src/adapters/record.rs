@@ -7,18 +7,25 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    ffi::OsString,
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use herald_core::{ActivationEnd, Attempt, Claim, Monotonic, Procedure};
-use herald_proto::{host::ProfileName, id::BootId, store_path::StorePath};
+use herald_proto::{
+    host::{ProfileName, UnitName},
+    id::BootId,
+    store_path::StorePath,
+};
 
-use super::boot_loader::BootLoader;
+use super::{boot_loader::BootLoader, own_unit, systems::store_path_at};
 use crate::{
     config::{Profile, Restart, Runner},
     durable,
+    os::{Linux, System},
 };
 
 /// A time that does not come; TOML has no greater number.
@@ -49,6 +56,9 @@ pub struct ArmedRecord {
     pub profile_link: Option<PathBuf>,
     /// What the next boot would have taken.
     pub boot_default: Option<StorePath>,
+    /// The link that says what the next boot takes, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_default_link: Option<PathBuf>,
     /// The boot.
     pub boot: BootId,
     /// When the dead-man rolls back, in milliseconds of `CLOCK_MONOTONIC`.
@@ -57,6 +67,9 @@ pub struct ArmedRecord {
     pub activate_limit: u64,
     /// What runs the processes.
     pub runner: Runner,
+    /// The unit of the subscriber, which is started anew where the two systems differ in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscriber: Option<UnitName>,
     /// The program that restarts the machine, where that is the last resort of a roll back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_resort: Option<Vec<String>>,
@@ -81,6 +94,7 @@ pub struct RebootRecord {
 /// The records and results of a profile's attempts.
 #[derive(Debug, Clone)]
 pub struct Records {
+    os: System,
     folder: PathBuf,
 }
 
@@ -108,6 +122,7 @@ pub enum NotClaimed {
 impl ArmedRecord {
     /// Makes the record of an attempt.
     pub fn new(
+        os: &System,
         attempt: &Attempt,
         profile_name: &ProfileName,
         profile: &Profile,
@@ -128,12 +143,17 @@ impl ArmedRecord {
             previous: attempt.baseline.previous.clone(),
             current: profile.current.clone(),
             profile: profile.profile.clone(),
-            profile_link: fs::read_link(&profile.profile).ok(),
+            profile_link: os.read_link(&profile.profile).ok(),
             boot_default: attempt.baseline.boot_default.clone(),
+            boot_default_link: profile.boot_default.clone(),
             boot: attempt.baseline.boot,
             dead_man_at: dead_man_at.map_or(NEVER, Monotonic::as_millis),
             activate_limit: u64::try_from(activate_limit).unwrap_or(u64::MAX),
             runner,
+            subscriber: match runner {
+                Runner::Systemd => own_unit::of_this_process(),
+                Runner::Direct => None,
+            },
             last_resort: (boots && restart.is_last_resort).then(|| restart.command.clone()),
             reboot: (attempt.procedure == Procedure::Reboot).then(|| RebootRecord {
                 own_profile: restart.own_profile.clone(),
@@ -142,6 +162,12 @@ impl ArmedRecord {
                 loader: restart.loader.clone(),
             }),
         }
+    }
+
+    /// Tells whether the profile is one that neither was there before nor is the new system's.
+    pub fn profile_is_anothers(&self, os: &System) -> bool {
+        os.read_link(&self.profile).ok() != self.profile_link
+            && store_path_at(&**os, &self.profile).is_some_and(|path| path != self.target)
     }
 
     /// Gives how long the switch program may take.
@@ -153,7 +179,17 @@ impl ArmedRecord {
 impl Records {
     /// Names the records in a profile's folder.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Self::on(Arc::new(Linux), folder)
+    }
+
+    /// Names the records in a profile's folder of a system.
+    pub fn on(os: System, folder: &Path) -> Self {
+        Self { os, folder: folder.to_owned() }
+    }
+
+    /// Gives the system that they are on.
+    pub fn os(&self) -> &System {
+        &self.os
     }
 
     /// Gives the folder.
@@ -172,7 +208,7 @@ impl Records {
     /// What the file system said.
     pub fn write(&self, holder: Claim, record: &ArmedRecord) -> io::Result<()> {
         let text = toml::to_string(record).map_err(io::Error::other)?;
-        durable::write(&self.name(holder, record.attempt), text.as_bytes())
+        durable::write(&*self.os, &self.name(holder, record.attempt), text.as_bytes())
     }
 
     /// Reads the record of an attempt, whoever holds it.
@@ -183,7 +219,7 @@ impl Records {
         let (path, text) = loop {
             let holder = self.holder(attempt);
             let path = self.name(holder, attempt);
-            match fs::read_to_string(&path) {
+            match self.text(&path) {
                 // It was claimed between the two looks.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && holder != Claim::None => {}
                 text => break (path, text),
@@ -207,7 +243,7 @@ impl Records {
         // meanwhile would seem to be nowhere.
         let claims = [Claim::Armed, Claim::Commit, Claim::Rollback];
         claims.into_iter().fold(Claim::None, |found, claim| {
-            if self.name(claim, attempt).exists() { claim } else { found }
+            if self.os.exists(&self.name(claim, attempt)) { claim } else { found }
         })
     }
 
@@ -244,7 +280,7 @@ impl Records {
 
     fn claim(&self, attempt: u64, from: &[Claim], to: Claim) -> Result<(), NotClaimed> {
         for claim in from {
-            match durable::rename(&self.name(*claim, attempt), &self.name(to, attempt)) {
+            match durable::rename(&*self.os, &self.name(*claim, attempt), &self.name(to, attempt)) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(NotClaimed::Io { attempt, source }),
@@ -258,8 +294,8 @@ impl Records {
     /// # Errors
     /// What the file system said.
     pub fn withdraw(&self, attempt: u64) -> io::Result<()> {
-        match fs::remove_file(self.name(Claim::Armed, attempt)) {
-            Ok(()) => durable::sync_parent(&self.name(Claim::Armed, attempt)),
+        match self.os.remove(&self.name(Claim::Armed, attempt)) {
+            Ok(()) => durable::sync_parent(&*self.os, &self.name(Claim::Armed, attempt)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
@@ -271,12 +307,12 @@ impl Records {
     /// What the file system said.
     pub fn write_result(&self, attempt: u64, end: &ActivationEnd) -> io::Result<()> {
         let text = toml::to_string(end).map_err(io::Error::other)?;
-        durable::write(&self.file("result", attempt), text.as_bytes())
+        durable::write(&*self.os, &self.file("result", attempt), text.as_bytes())
     }
 
     /// Reads how the activation of an attempt ended, if it has.
     pub fn result(&self, attempt: u64) -> Option<ActivationEnd> {
-        toml::from_str(&fs::read_to_string(self.file("result", attempt)).ok()?).ok()
+        toml::from_str(&self.text(&self.file("result", attempt)).ok()?).ok()
     }
 
     /// Writes how the preparation of a reboot ended, durably.
@@ -308,7 +344,7 @@ impl Records {
     /// Forgets how the commit or roll back of an attempt ended, so that it is done again.
     pub fn forget_outcomes(&self, attempt: u64) {
         for what in ["committed", "undone"] {
-            let _ = fs::remove_file(self.file(what, attempt));
+            let _ = self.os.remove(&self.file(what, attempt));
         }
     }
 
@@ -328,32 +364,34 @@ impl Records {
     fn write_outcome(&self, what: &str, attempt: u64, outcome: &Outcome) -> io::Result<()> {
         let text = toml::to_string(outcome).map_err(io::Error::other)?;
         let path = self.file(what, attempt);
-        durable::write(&path, text.as_bytes())
+        durable::write(&*self.os, &path, text.as_bytes())
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 
     fn outcome(&self, what: &str, attempt: u64) -> Option<Outcome> {
-        toml::from_str(&fs::read_to_string(self.file(what, attempt)).ok()?).ok()
+        toml::from_str(&self.text(&self.file(what, attempt)).ok()?).ok()
     }
 
     /// Gives the numbers of all attempts of which there are files.
     pub fn attempts(&self) -> Vec<u64> {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
-        let number = |entry: fs::DirEntry| {
-            entry.file_name().to_str()?.rsplit_once('-')?.1.parse::<u64>().ok()
-        };
-        entries.flatten().filter_map(number).collect::<BTreeSet<_>>().into_iter().collect()
+        let Ok(names) = self.os.list(&self.folder) else { return Vec::new() };
+        let number = |name: &OsString| name.to_str()?.rsplit_once('-')?.1.parse::<u64>().ok();
+        names.iter().filter_map(number).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Removes all files of an attempt.
     pub fn remove(&self, attempt: u64) {
         let suffix = format!("-{attempt}");
-        let Ok(entries) = fs::read_dir(&self.folder) else { return };
-        for entry in entries.flatten() {
-            if entry.file_name().to_str().is_some_and(|name| name.ends_with(&suffix)) {
-                let _ = fs::remove_file(entry.path());
+        let Ok(names) = self.os.list(&self.folder) else { return };
+        for name in names {
+            if name.to_str().is_some_and(|name| name.ends_with(&suffix)) {
+                let _ = self.os.remove(&self.folder.join(name));
             }
         }
+    }
+
+    fn text(&self, path: &Path) -> io::Result<String> {
+        String::from_utf8(self.os.read(path)?).map_err(io::Error::other)
     }
 
     fn name(&self, claim: Claim, attempt: u64) -> PathBuf {

@@ -1,20 +1,26 @@
 //! The durable state of one profile: `state`, a checksum and CBOR.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use herald_core::{Standing, State};
 use herald_proto::id::{BootId, Incarnation, MessageDigest};
 
-use crate::{durable, ports::Memory};
+use crate::{
+    durable,
+    os::{Linux, System},
+    ports::Memory,
+};
 
 const MAGIC: &str = "herald-state 0";
 
 /// The state file, and beside it a mark that tells a lost state from a first start.
 #[derive(Debug, Clone)]
 pub struct StateFile {
+    os: System,
     file: PathBuf,
     mark: PathBuf,
 }
@@ -38,7 +44,12 @@ pub enum NoState {
 impl StateFile {
     /// Names the state file in a profile's folder.
     pub fn new(folder: &Path) -> Self {
-        Self { file: folder.join("state"), mark: folder.join("state-was-here") }
+        Self::on(Arc::new(Linux), folder)
+    }
+
+    /// Names the state file in a profile's folder of a system.
+    pub fn on(os: System, folder: &Path) -> Self {
+        Self { os, file: folder.join("state"), mark: folder.join("state-was-here") }
     }
 
     /// Reads the state. One that is damaged is moved aside, and like one that is gone replaced by
@@ -51,26 +62,26 @@ impl StateFile {
             let path = path.to_owned();
             move |source| NoState::Io { path, source }
         };
-        match fs::read(&self.file) {
+        match self.os.read(&self.file) {
             Ok(bytes) => match decode(&bytes) {
                 Some(state) => return Ok(state),
                 None => {
                     let aside = self.file.with_extension("damaged");
                     tracing::error!(file = %self.file.display(), kept = %aside.display(), "the state is damaged");
-                    durable::rename(&self.file, &aside).map_err(io(&self.file))?;
+                    durable::rename(&*self.os, &self.file, &aside).map_err(io(&self.file))?;
                 }
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(NoState::Io { path: self.file.clone(), source }),
         }
-        let first = !self.mark.exists();
+        let first = !self.os.exists(&self.mark);
         let mut random = [0; 16];
-        getrandom::fill(&mut random)?;
+        self.os.random(&mut random)?;
         let standing = if first { Standing::Known } else { Standing::Lost };
         let state = State::new(Incarnation::from_bytes(random), standing, boot);
         self.save(&state).map_err(io(&self.file))?;
         if first {
-            durable::write(&self.mark, b"").map_err(io(&self.mark))?;
+            durable::write(&*self.os, &self.mark, b"").map_err(io(&self.mark))?;
         }
         Ok(state)
     }
@@ -82,7 +93,7 @@ impl Memory for StateFile {
         let digest = MessageDigest::of(&content);
         let mut bytes = format!("{MAGIC}\n{digest}\n").into_bytes();
         bytes.extend(content);
-        durable::write(&self.file, &bytes).map_err(|error| {
+        durable::write(&*self.os, &self.file, &bytes).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", self.file.display()))
         })
     }
@@ -105,6 +116,8 @@ fn decode(bytes: &[u8]) -> Option<State> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn boot() -> BootId {

@@ -2,7 +2,6 @@
 
 use std::{
     cell::Cell,
-    fs,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -13,11 +12,14 @@ use herald_proto::{host::UnitName, store_path::StorePath, text::Prose};
 use super::{command::CommandFailed, launcher::systemctl, reboot_need::reboot_needed};
 use crate::{
     config::{Profile, Runner},
+    os::{Os, System},
     ports::{Machine, Pending},
 };
 
 /// Looks at one profile's machine.
 pub struct Systems {
+    /// The system that is looked at.
+    pub os: System,
     /// Where the links are.
     pub profile: Profile,
     /// Whether there is a systemd to ask.
@@ -30,17 +32,18 @@ impl Machine for Systems {
     fn seen(&self) -> Pending<'_, Seen> {
         Box::pin(async {
             let failed_units = match self.runner {
-                Runner::Systemd => failed_units().await.unwrap_or_else(|error| {
+                Runner::Systemd => failed_units(&*self.os).await.unwrap_or_else(|error| {
                     tracing::warn!(%error, "cannot ask systemd for failed units");
                     Vec::new()
                 }),
                 Runner::Direct => Vec::new(),
             };
+            let at = |link: &Path| store_path_at(&*self.os, link);
             Seen {
-                running: store_path_at(&self.profile.current),
-                booted: store_path_at(&self.profile.booted),
-                boot_default: self.profile.boot_default.as_deref().and_then(store_path_at),
-                profile: store_path_at(&self.profile.profile),
+                running: at(&self.profile.current),
+                booted: at(&self.profile.booted),
+                boot_default: self.profile.boot_default.as_deref().and_then(at),
+                profile: at(&self.profile.profile),
                 failed_units,
                 connected: self.connected.get(),
             }
@@ -53,12 +56,12 @@ impl Machine for Systems {
 }
 
 /// Follows links until one names a store path.
-pub fn store_path_at(link: &Path) -> Option<StorePath> {
+pub fn store_path_at(os: &dyn Os, link: &Path) -> Option<StorePath> {
     /// A profile is a link to a generation, which is a link to the store; more is not expected.
     const MOST_LINKS: usize = 8;
     let mut at: PathBuf = link.to_owned();
     for _ in 0..MOST_LINKS {
-        let next = fs::read_link(&at).ok()?;
+        let next = os.read_link(&at).ok()?;
         if let Some(path) = next.to_str().and_then(|text| text.parse().ok()) {
             return Some(path);
         }
@@ -71,9 +74,9 @@ pub fn store_path_at(link: &Path) -> Option<StorePath> {
 ///
 /// # Errors
 /// When systemd does not answer.
-pub async fn failed_units() -> Result<Vec<UnitName>, CommandFailed> {
+pub async fn failed_units(os: &dyn Os) -> Result<Vec<UnitName>, CommandFailed> {
     let ask = ["list-units", "--state=failed", "--plain", "--no-legend", "--no-pager"];
-    let listed = systemctl(&ask).await?;
+    let listed = systemctl(os, &ask).await?;
     let names = listed.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok());
     Ok(names.collect())
 }
@@ -81,6 +84,7 @@ pub async fn failed_units() -> Result<Vec<UnitName>, CommandFailed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::Linux;
 
     #[test]
     fn a_profile_is_followed_through_its_generation_and_loops_end() {
@@ -92,10 +96,10 @@ mod tests {
         };
         link("system-1-link", path);
         let profile = link("system", "system-1-link");
-        assert_eq!(store_path_at(&profile).unwrap().as_str(), path);
+        assert_eq!(store_path_at(&Linux, &profile).unwrap().as_str(), path);
         let a = link("a", "b");
         link("b", "a");
-        assert_eq!(store_path_at(&a), None);
-        assert_eq!(store_path_at(&folder.path().join("none")), None);
+        assert_eq!(store_path_at(&Linux, &a), None);
+        assert_eq!(store_path_at(&Linux, &folder.path().join("none")), None);
     }
 }

@@ -99,12 +99,15 @@ impl Windows for Option<Calendar> {
     }
 }
 
+/// How long systemd may take to answer.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
+
 /// Asks systemd when an expression comes true next after a time; none where it never does.
 async fn next(expression: &str, after: Timestamp) -> Result<Option<Timestamp>, BadCalendar> {
     let mut ask = command::program("systemd-analyze");
     ask.env("LC_ALL", "C").arg("calendar").arg("--iterations=1");
     ask.arg(format!("--base-time=@{}", after.as_millis() / 1000)).arg("--").arg(expression);
-    let said = command::output(&mut ask)
+    let said = command::output_within(&mut ask, ASK_LIMIT)
         .await
         .map_err(|source| BadCalendar::Expression { expression: expression.to_owned(), source })?;
     let field = |name: &str| {

@@ -82,10 +82,12 @@ impl Machine {
             profile: self.link("system"),
             profile_link: Some("system-1-link".into()),
             boot_default: Some(self.previous.clone()),
+            boot_default_link: None,
             boot: BootId::from_bytes([1; 16]),
             dead_man_at,
             activate_limit: 20_000,
             runner: Runner::Direct,
+            subscriber: None,
             last_resort: None,
             reboot: None,
         }

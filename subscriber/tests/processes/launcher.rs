@@ -7,6 +7,7 @@ use std::{
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::Path,
     process::Command,
+    sync::Arc,
     sync::Barrier,
     thread,
 };
@@ -20,6 +21,7 @@ use herald_subscriber::{
     },
     clock,
     config::Runner,
+    os::Linux,
 };
 use rustix::process::{Signal, kill_process_group};
 
@@ -32,7 +34,7 @@ use crate::common::{
 const ATTEMPT: u64 = 5;
 
 fn launcher(folder: &Path) -> Launcher {
-    Launcher::new(Runner::Direct, ProfileName::system(), folder)
+    Launcher::new(Arc::new(Linux), Runner::Direct, ProfileName::system(), folder)
 }
 
 /// Gives the arguments with which this program becomes a runner of a script.

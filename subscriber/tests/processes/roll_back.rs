@@ -94,6 +94,42 @@ fn nothing_is_touched_when_somebody_activated_another_system() {
 }
 
 #[test]
+fn somebody_elses_switch_is_waited_for_and_what_it_did_is_left_alone() {
+    let machine = claimed();
+    let other = machine.system("3other");
+    let lock = switch_lock(&machine);
+    lock.lock().unwrap();
+    let mut roll_back = start(&machine, &[]);
+    wait_until("it to begin", || machine.records.file("undoing", ATTEMPT).exists());
+    machine.point("current", other.as_path());
+    drop(lock);
+    assert!(roll_back.wait().success());
+    let problems = machine.records.undone(ATTEMPT).expect("a result").problems;
+    assert!(problems.len() == 1 && problems[0].contains("another system"), "{problems:?}");
+    assert_eq!(machine.switched(), [""; 0]);
+}
+
+#[test]
+fn units_that_only_the_new_system_has_are_taken_off_the_lists_of_a_switch_that_was_cut_off() {
+    let machine = claimed();
+    drop(switch_lock(&machine));
+    let units = machine.previous.as_path().join("etc/systemd/system");
+    fs::create_dir_all(&units).unwrap();
+    fs::write(units.join("web.service"), "").unwrap();
+    let list = machine.link("nixos/start-list");
+    fs::write(&list, "new.service\nweb.service\n").unwrap();
+    assert!(start(&machine, &[]).wait().success());
+    assert_undone(&machine);
+    assert_eq!(fs::read_to_string(list).unwrap(), "web.service\n");
+}
+
+/// Makes the file that switch programs lock.
+fn switch_lock(machine: &Machine) -> fs::File {
+    fs::create_dir(machine.link("nixos")).unwrap();
+    fs::File::create(machine.link("nixos/switch-to-configuration.lock")).unwrap()
+}
+
+#[test]
 fn of_two_roll_backs_at_once_the_second_waits_and_switches_nothing() {
     let machine = claimed();
     machine.close_gate();

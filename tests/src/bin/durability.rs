@@ -1,6 +1,6 @@
 //! Kills our broker under load and checks that nothing acknowledged is lost, or comes back older.
 //! Progress on stderr, and as the last line of stdout JSON:
-//! `cargo build --release && cargo run --release -p herald-tests --bin durability -- --times 200`.
+//! `cargo run --release -p herald-tests --bin durability -- --times 200`.
 
 use std::process::ExitCode;
 

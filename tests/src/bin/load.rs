@@ -1,6 +1,6 @@
 //! Holds a fleet of simulated hosts on our broker and on mosquitto, in one run, and compares them.
 //! Prints a table on stderr, and as the last line of stdout JSON:
-//! `cargo build --release && cargo run --release -p herald-tests --bin load -- --hosts 10000`.
+//! `cargo run --release -p herald-tests --bin load -- --hosts 10000`.
 
 use std::process::ExitCode;
 

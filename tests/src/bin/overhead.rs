@@ -4,11 +4,12 @@
 //! Two hosts with equal systems, in turn: one is deployed to with `herald publish --watch`, from
 //! the start of that command to its end; on the other, a shell runs `nix-store --realise`,
 //! `switch-to-configuration test`, `nix-env --set` and `switch-to-configuration boot`. Prints the
-//! medians, and as the last line JSON. Needs the binaries of the same profile:
-//! `cargo build --release --bins && cargo run --release -p herald-tests --bin overhead`.
+//! medians, and as the last line JSON. Builds the programs in its own profile first:
+//! `cargo run --release -p herald-tests --bin overhead`.
 
 use std::{
     fs,
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,11 @@ ended=$(date +%s%N)
 echo $(((ended - began) / 1000))
 "#;
 
-fn main() {
+fn main() -> ExitCode {
+    if let Err(error) = herald_tests::build_all() {
+        eprintln!("overhead: {error}");
+        return ExitCode::FAILURE;
+    }
     let mut fleet = Fleet::start(&["deployed"]);
     fleet.add_host("bare");
     let (mut deployed, mut bare) = (Vec::new(), Vec::new());
@@ -65,6 +70,7 @@ fn main() {
         millis(bare),
         millis(overhead)
     );
+    ExitCode::SUCCESS
 }
 
 /// Reads how much memory a process has, file-backed pages included.

@@ -27,6 +27,7 @@ use rustix::process::Signal;
 
 pub use fault::{Fault, Outcome};
 
+use crate::built::built;
 use crate::load::{
     Failure, allow_files,
     broker::Broker,
@@ -67,7 +68,7 @@ pub struct Settings {
     /// A program to be run after each kill, which takes away what was not synced
     #[arg(long, value_name = "PROGRAM")]
     pub after_kill: Option<PathBuf>,
-    /// The broker; without it, the herald-broker beside this program
+    /// The broker; without it, herald-broker is built in the profile of this program
     #[arg(long, value_name = "PATH")]
     pub broker_bin: Option<PathBuf>,
 }
@@ -81,9 +82,7 @@ pub fn run(settings: &Settings) -> Result<Outcome, Failure> {
     allow_files(u64::from(settings.publishers) + 300)?;
     let program = match &settings.broker_bin {
         Some(path) => path.clone(),
-        None => std::env::current_exe()
-            .map_err(Failure::system("find this program"))?
-            .with_file_name("herald-broker"),
+        None => built("herald-broker")?,
     };
     let broker = Broker::start_program(program)?;
     let mut swarm = Swarm::new(broker.address())?;

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{failure::Failure, interrupt, settings::Settings, settings::Side, vitals};
+use crate::built::built;
 
 /// A broker that does not listen, or stop, in this time is given up.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -175,16 +176,13 @@ impl Drop for Broker {
     }
 }
 
-/// Finds the program of a side.
+/// Gives the program of a side; ours is built if none is named.
 pub(crate) fn program(settings: &Settings, side: Side) -> Result<PathBuf, Failure> {
-    if side == Side::Theirs {
-        return Ok(settings.mosquitto_bin.clone());
+    match (side, &settings.broker_bin) {
+        (Side::Theirs, _) => Ok(settings.mosquitto_bin.clone()),
+        (Side::Ours, Some(path)) => Ok(path.clone()),
+        (Side::Ours, None) => Ok(built("herald-broker")?),
     }
-    if let Some(path) = &settings.broker_bin {
-        return Ok(path.clone());
-    }
-    let own = std::env::current_exe().map_err(Failure::system("find this program"))?;
-    Ok(own.with_file_name("herald-broker"))
 }
 
 /// Starts a broker and waits until it takes connections.

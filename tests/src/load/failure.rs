@@ -5,6 +5,7 @@ use std::{io, path::PathBuf, time::Duration};
 use herald_proto::rejection::Rejection;
 
 use super::packet::Malformed;
+use crate::built::NotBuilt;
 
 /// Why a run ended.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,9 @@ pub enum Failure {
         /// How many are allowed.
         limit: u64,
     },
+    /// A broker that is not there, and can't be built.
+    #[error(transparent)]
+    NotBuilt(#[from] NotBuilt),
     /// A broker that ended, or never listened.
     #[error("{program} {what}; its last lines:\n{log}", program = program.display())]
     Broker {

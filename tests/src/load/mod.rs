@@ -30,6 +30,7 @@ pub(crate) mod swarm;
 mod table;
 mod vitals;
 
+use crate::built::built;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use failure::Failure;
@@ -53,8 +54,14 @@ const ROUND_KEEP_ALIVE: u16 = 1200;
 pub fn run(settings: &Settings) -> Result<String, Failure> {
     interrupt::watch()?;
     allow_files(u64::from(settings.hosts) + OTHER_FILES)?;
-    let mut ledger = Ledger::default();
     let sides = settings.sides();
+    let mut settings = settings.clone();
+    // Before anything is measured, and once: it must not change between rounds.
+    if sides.contains(&Side::Ours) && settings.broker_bin.is_none() {
+        settings.broker_bin = Some(built("herald-broker")?);
+    }
+    let settings = &settings;
+    let mut ledger = Ledger::default();
     let orders = settings
         .has(Scenario::Orders)
         .then(|| Orders::sign(settings.hosts as usize, settings.seed));

@@ -1,5 +1,6 @@
 //! A restart: our broker is stopped, or killed, with all hosts connected, and starts again on what
-//! it stored. Hosts come back with jitter, and every status that was acknowledged is there.
+//! it stored. Hosts come back with jitter, and every status that was acknowledged, three of each host,
+//! is there.
 
 use std::{
     cmp::Reverse,
@@ -11,6 +12,7 @@ use rustix::process::Signal;
 
 use super::{
     failure::Failure,
+    names,
     scenario_retained::Statuses,
     session::{Heard, News},
     settings::{Settings, Side},
@@ -128,7 +130,7 @@ fn end_and_start(settings: &Settings, ledger: &mut Ledger, end: End) -> Result<(
     let side = stage.side;
     stage.connect_hosts()?;
     stage.rest(&mut |_| Ok(()))?;
-    let statuses = Statuses::new(stage.hosts, settings.seed);
+    let statuses = Statuses::new(stage.hosts * names::PROFILES.len(), settings.seed);
     // A broker that is killed is killed right after the last PUBACK: what was acked must be stored.
     statuses.publish(&mut stage)?;
     let probe = stage.swarm.add(clean_session("probe", &[]));

@@ -57,7 +57,7 @@ pub struct Settings {
     /// Say nothing but the JSON
     #[arg(long)]
     pub(crate) json_only: bool,
-    /// Our broker; without it, the herald-broker beside this program
+    /// Our broker; without it, herald-broker is built in the profile of this program
     #[arg(long, value_name = "PATH")]
     pub(crate) broker_bin: Option<PathBuf>,
     /// The other broker

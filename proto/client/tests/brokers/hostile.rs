@@ -269,12 +269,10 @@ async fn messages_that_are_not_ours_are_dropped_and_the_connection_goes_on() {
     let mut host = Peer::start(settings(fake.port(), "a"), &[], ());
     let mut session = fake.accept_well().await;
     host.connected().await;
-    let large = vec![b'x'; MAX_PAYLOAD + 1];
     for (topic, payload) in [
         ("other/topic", &b"1"[..]),
         ("herald/v1/home/presence/\u{f6}", b"2"),
         ("", b"3"),
-        (&event("a").to_string(), &large),
         (&event("a").to_string(), b"ours"),
     ] {
         session.say(&publish(topic, payload)).await;
@@ -282,6 +280,19 @@ async fn messages_that_are_not_ours_are_dropped_and_the_connection_goes_on() {
     assert_eq!(shown(&host.next().await), format!("{} ours", event("a")));
     session.say(&publish_qos_1("other/topic", 7, b"4")).await;
     assert_eq!(session.packet().await, (PUBACK, vec![0, 7]), "it does not come again");
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_handed_on_so_that_its_reader_can_say_so() {
+    let fake = Fake::start().await;
+    let mut host = Peer::start(settings(fake.port(), "a"), &[], ());
+    let mut session = fake.accept_well().await;
+    host.connected().await;
+    let topic = event("a").to_string();
+    for size in [MAX_PAYLOAD + 1, 200 * 1024] {
+        session.say(&publish(&topic, &vec![b'x'; size])).await;
+        assert_eq!(host.text().await.len(), size);
+    }
 }
 
 #[tokio::test]

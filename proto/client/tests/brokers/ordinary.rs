@@ -91,7 +91,7 @@ async fn a_new_connection_has_a_new_number_and_birth_and_no_will_of_the_old_one_
     let mut host = Peer::start(settings(broker.port(), "a"), &topics, host());
     for session in 1..4 {
         assert_eq!(host.connected().await, session);
-        host.client.reconnect();
+        assert_eq!(host.client.reconnect(), session, "a higher number is a fresh one");
         let (connection, reason) = host.disconnected().await;
         assert_eq!(connection, session);
         assert!(matches!(reason, ConnectionLost::Reconnecting));

@@ -64,6 +64,8 @@ impl Host {
 #[derive(Clone)]
 pub(crate) enum Answer {
     Phase(PhaseName, Option<Code>),
+    /// Says that it rolled back, on the topic of roll backs, and stops before its status says so.
+    RollbackAlone,
     /// Refuses the message; its own order is one with a sequence so much higher.
     Refuse(Code, u64),
     /// Publishes something else on the order's topic.
@@ -192,6 +194,11 @@ impl Actor {
                 (report.phase, report.code, report.order) = (phase, code, Some(name(0)));
                 report.detail = code.map(|_| Prose::lossy("as the test says"));
             }
+            Answer::RollbackAlone => {
+                (report.phase, report.order) = (PhaseName::RolledBack, Some(name(0)));
+                report.number += 1;
+                return self.say_rollback(client).await;
+            }
             Answer::Refuse(code, above) => {
                 let message: MessageDigest = order.message;
                 let detail = Prose::lossy("as the test says");
@@ -211,14 +218,19 @@ impl Actor {
     }
 
     async fn report(&self, client: &Client) {
-        let (host, profile) = (self.host.name.clone(), ProfileName::system());
-        let payload = signing::sign_as_host(&self.host.report, &self.fleet, &self.host.key);
-        let status = self.topic(Subject::Status(host.clone(), profile.clone()));
-        client.publish(Message::new(status, payload.clone())).await.unwrap();
         if self.host.report.phase == PhaseName::RolledBack {
-            let rollback = self.topic(Subject::Rollback(host, profile));
-            client.publish(Message::new(rollback, payload)).await.unwrap();
+            self.say_rollback(client).await;
         }
+        self.say(client, Subject::Status(self.host.name.clone(), ProfileName::system())).await;
+    }
+
+    async fn say_rollback(&self, client: &Client) {
+        self.say(client, Subject::Rollback(self.host.name.clone(), ProfileName::system())).await;
+    }
+
+    async fn say(&self, client: &Client, subject: Subject) {
+        let payload = signing::sign_as_host(&self.host.report, &self.fleet, &self.host.key);
+        client.publish(Message::new(self.topic(subject), payload)).await.unwrap();
     }
 
     fn sign_presence(&self) -> Vec<u8> {
