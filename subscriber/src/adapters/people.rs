@@ -47,8 +47,7 @@ impl People for Sessions {
                 return Some(true);
             }
             let text = format!(
-                "{} of {} is ready, and goes on at {until}. Answer with \
-                 `herald-subscriber consent now` or `herald-subscriber consent later`.",
+                "{} of {} is ready. Without an answer on a desktop it goes on at {until}.",
                 target.action,
                 target.toplevel.name()
             );
