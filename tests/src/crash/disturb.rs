@@ -91,7 +91,7 @@ impl Machine {
             return self.kill_subscriber();
         }
         if self.person == Some(pid) {
-            self.person = None;
+            self.cut_person_off();
         }
         if self.is_alive(pid) {
             self.end(pid);
@@ -127,6 +127,10 @@ impl Machine {
         self.order(Order::StartSubscriber(Duration::from_millis(100)));
     }
 
+    fn cut_person_off(&mut self) {
+        self.monitor.person_cut_off |= self.person.take().is_some();
+    }
+
     fn end_all(&mut self) {
         self.units.clear();
         self.end_all_but(&BTreeSet::new());
@@ -136,7 +140,8 @@ impl Machine {
         self.up = false;
         self.user_space += 1;
         self.change_network();
-        (self.subscriber, self.person) = (None, None);
+        self.subscriber = None;
+        self.cut_person_off();
         for pid in self.alive.keys().copied().filter(|pid| !kept.contains(pid)).collect::<Vec<_>>()
         {
             self.end(pid);

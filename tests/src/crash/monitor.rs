@@ -30,6 +30,8 @@ pub(crate) struct Monitor {
     pub(crate) booted_since: bool,
     /// Whether a person may have set links of their own.
     pub(crate) person: bool,
+    /// Whether a person's own switch was cut off, which nobody but them puts right.
+    pub(crate) person_cut_off: bool,
     /// Systems that may be the boot default, or the profile's.
     allowed: BTreeSet<StorePath>,
     healthy_since: Option<(StorePath, Instant)>,
@@ -49,6 +51,7 @@ impl Monitor {
             booted_since: false,
             boots_unproved: false,
             person: false,
+            person_cut_off: false,
             allowed: [OLD.clone()].into(),
             healthy_since: None,
             stable: BTreeSet::new(),

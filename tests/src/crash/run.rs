@@ -142,7 +142,8 @@ fn check(machine: &mut Machine) {
     let Phase::Ended { order, ending } = &state.phase else { return };
     let running = machine.running();
     // What a person's own activation leaves that was cut off is theirs.
-    let persons = machine.monitor.person && running.as_ref() == Some(&*PERSONS);
+    let persons = machine.monitor.person_cut_off
+        || machine.monitor.person && running.as_ref() == Some(&*PERSONS);
     if !persons && running.clone().map(Services::Whole).as_ref() != Some(&machine.services) {
         let services = &machine.services;
         let what = format!("{running:?} runs, and the services are {services:?}");
@@ -217,6 +218,15 @@ fn expected(
         (true, Action::Test) if !booted => all([target, &*OLD, &*OLD]),
         // It was booted before it was undone: what runs is left to the next boot.
         (false, Action::Boot) if degraded && !booted => all([target, &*OLD, &*OLD]),
+        // As it was before a newer order: the earlier one had only set the next boot.
+        (false, Action::Switch)
+            if !booted
+                && machine.scenario.action == Action::Boot
+                && machine.monitor.is_allowed(&TARGET)
+                && all([&*OLD, &*TARGET, &*TARGET]) =>
+        {
+            true
+        }
         // Nothing was changed, or all was undone.
         _ => bases.into_iter().any(|base| all([base; 3])),
     }
