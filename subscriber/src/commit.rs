@@ -17,20 +17,20 @@ use crate::{
     prepare_reboot::remove_profile,
 };
 
-/// How long setting the profile may take.
-const SET_LIMIT: Duration = Duration::from_secs(60);
+/// How long setting a profile may take.
+pub(crate) const SET_LIMIT: Duration = Duration::from_secs(60);
 /// How long the boot loader's installer may take: writing to a slow disk takes minutes.
-const BOOT_LIMIT: Duration = Duration::from_secs(10 * 60);
+pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// What to commit.
+/// Which attempt to do something for.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The profile's state folder.
     #[arg(long)]
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// The attempt's number.
     #[arg(long)]
-    attempt: u64,
+    pub(crate) attempt: u64,
 }
 
 /// Commits, and writes down how that went.

@@ -38,7 +38,7 @@ enum Command {
     Activate(runner::Args),
     /// Has a new system booted once (the subscriber calls this itself).
     #[command(hide = true)]
-    PrepareReboot(prepare_reboot::Args),
+    PrepareReboot(commit::Args),
     /// Watches over a system that was booted for the first time (a unit of that system calls this).
     #[command(hide = true)]
     DeadMan(roll_back::AfterBoot),

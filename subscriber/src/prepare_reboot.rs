@@ -3,11 +3,7 @@
 //! The old system stays the default all along: it is the old one's `boot` that is run. Like a
 //! commit this outlives the subscriber, as a boot loader's installer must not be cut off.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, io, path::Path};
 
 use crate::{
     adapters::{
@@ -15,24 +11,9 @@ use crate::{
         command,
         record::{ArmedRecord, Outcome, RebootRecord, Records},
     },
+    commit::{Args, BOOT_LIMIT, SET_LIMIT},
     os::{Os, System},
 };
-
-/// How long setting the profile may take.
-const SET_LIMIT: Duration = Duration::from_secs(60);
-/// How long the boot loader's installer may take: writing to a slow disk takes minutes.
-const BOOT_LIMIT: Duration = Duration::from_secs(10 * 60);
-
-/// What to prepare.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The profile's state folder.
-    #[arg(long)]
-    folder: PathBuf,
-    /// The attempt's number.
-    #[arg(long)]
-    attempt: u64,
-}
 
 /// Prepares, and writes down how that went.
 ///
