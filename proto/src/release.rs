@@ -1,5 +1,7 @@
 //! What operators sign: one release for many hosts.
 
+use std::time::Duration;
+
 use crate::{
     host::FleetId,
     id::{MerkleHash, ReleaseId, Sequence},
@@ -7,6 +9,10 @@ use crate::{
     text::Prose,
     time::Timestamp,
 };
+
+/// How far ahead of a host's clock a release may be signed. One that is further ahead would make the
+/// host deaf to every release until then.
+pub const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A release. It names its targets by the root of their tree, so one signature covers any number.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

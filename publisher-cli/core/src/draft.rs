@@ -13,14 +13,11 @@ use herald_proto::{
     key::KeyName,
     merkle::{MAX_TARGETS, TargetTree},
     plan::Plan,
-    release::Release,
+    release::{MAX_AHEAD, Release},
     target::{Action, Check, IfRebootNeeded, Mark, Target},
     text::Prose,
     time::Timestamp,
 };
-
-/// How far ahead of its clock a host lets a release be signed.
-pub const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A release that nobody has signed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]

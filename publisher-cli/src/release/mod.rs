@@ -84,5 +84,5 @@ pub(crate) fn filters(operator: &Operator, options: &Options, host: &HostId) -> 
 
 /// Gives the highest sequence that hosts with a right clock take.
 pub(crate) fn latest_sequence(now: Timestamp) -> Sequence {
-    Sequence::new(now.plus(herald_fleet::draft::MAX_AHEAD).as_millis())
+    Sequence::new(now.plus(herald_proto::release::MAX_AHEAD).as_millis())
 }

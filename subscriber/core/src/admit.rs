@@ -9,7 +9,7 @@ use herald_proto::{
     order::Order,
     plan::Plan,
     rejection::Code,
-    release::Release,
+    release::{MAX_AHEAD, Release},
     report::OrderName,
     signing::Verified,
     store_path::StorePath,
@@ -23,9 +23,6 @@ use crate::{
     state::{Standing, State},
 };
 
-/// How far ahead of the host's clock a release may be signed. One that is further ahead would
-/// make the host deaf to every release until then.
-pub const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 /// For how long an order of somebody at the host may wait for its turn.
 const BY_HAND: Duration = Duration::from_secs(60 * 60);
 

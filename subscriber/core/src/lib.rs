@@ -24,7 +24,7 @@ mod verdict;
 mod wait;
 mod waiting;
 
-pub use admit::{Accepted, Admission, MAX_AHEAD, admit};
+pub use admit::{Accepted, Admission, admit};
 pub use attempt::{Attempt, Baseline, HealthProof, LinkProof, Procedure};
 pub use effect::{Effect, ReportBody};
 pub use ending::{Cause, Ending};

@@ -2,11 +2,12 @@
 
 mod kit;
 
-use herald_core::{Effect, MAX_AHEAD, Phase, Standing, State, Wait};
+use herald_core::{Effect, Phase, Standing, State, Wait};
 use herald_proto::{
     id::{Incarnation, Sequence},
     plan::Plan,
     rejection::Code,
+    release::MAX_AHEAD,
     report::PhaseName,
     target::{Action, Check, Integrity},
     time::Timestamp,
