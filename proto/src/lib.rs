@@ -7,6 +7,7 @@
 
 #[macro_use]
 mod codes;
+pub mod beacon;
 pub mod closure;
 pub mod codec;
 pub mod envelope;

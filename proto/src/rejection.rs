@@ -54,6 +54,8 @@ codes! {
         Quarantined = 29 => "quarantined",
         /// The digest that the host should have recorded is not there.
         NotRecorded = 30 => "not-recorded",
+        /// The host's last beacon is too old to take orders by: somebody may hold messages back.
+        Stale = 31 => "stale",
         /// The closure could not be had.
         RealiseFailed = 40 => "realise-failed",
         /// The closure has other bytes than the operator signed.
@@ -160,6 +162,12 @@ pub enum Rejection {
         /// How many must.
         threshold: usize,
     },
+    /// Nobody may sign such a message.
+    #[error("the trust file gives nobody the role {role}")]
+    NoRole {
+        /// The role that it takes.
+        role: &'static str,
+    },
     /// A wrong signature under a trusted key's id.
     #[error("the signature that claims to be by {key} is wrong")]
     BadSignature {
@@ -184,7 +192,7 @@ impl Rejection {
             Self::Host { .. } => Code::WrongHost,
             Self::Profile { .. } => Code::WrongProfile,
             Self::System { .. } => Code::WrongSystem,
-            Self::UnderSigned { .. } => Code::UnderSigned,
+            Self::UnderSigned { .. } | Self::NoRole { .. } => Code::UnderSigned,
             Self::BadSignature { .. } => Code::BadSignature,
             Self::NotInRelease => Code::NotInRelease,
         }

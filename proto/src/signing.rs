@@ -5,6 +5,7 @@
 
 use crate::{
     WIRE_VERSION,
+    beacon::Beacon,
     codec::{self, Bytes, Value, Wire},
     envelope::{self, Envelope},
     host::{FleetId, HostId},
@@ -72,12 +73,44 @@ impl HostMessage for Presence {
     }
 }
 
-const RELEASE: &str = "release";
+/// A message that people sign, in one of the roles of a fleet.
+trait RoleMessage: Wire {
+    /// The message type, which is part of what is signed.
+    const KIND: &'static str;
+
+    /// Gives the fleet that it is for.
+    fn fleet(&self) -> &FleetId;
+}
+
+impl RoleMessage for Release {
+    const KIND: &'static str = "release";
+
+    fn fleet(&self) -> &FleetId {
+        &self.fleet
+    }
+}
+
+impl RoleMessage for Beacon {
+    const KIND: &'static str = "beacon";
+
+    fn fleet(&self) -> &FleetId {
+        &self.fleet
+    }
+}
 
 /// Signs a release with each of the keys.
 pub fn sign_release(release: &Release, keys: &[&SecretKey]) -> Bytes {
-    let payload = codec::encode(release);
-    Bytes(envelope::seal_sign(payload, &associated_data(RELEASE, &release.fleet), keys))
+    Bytes(sign_in_role(release, keys))
+}
+
+/// Signs a beacon with each of the keys.
+pub fn sign_beacon(beacon: &Beacon, keys: &[&SecretKey]) -> Vec<u8> {
+    sign_in_role(beacon, keys)
+}
+
+fn sign_in_role<T: RoleMessage>(message: &T, keys: &[&SecretKey]) -> Vec<u8> {
+    let aad = associated_data(T::KIND, message.fleet());
+    envelope::seal_sign(codec::encode(message), &aad, keys)
 }
 
 /// Signs a report or presence with the host's key.
@@ -90,15 +123,33 @@ pub fn sign_as_host<T: HostMessage>(message: &T, fleet: &FleetId, key: &SecretKe
 /// # Errors
 /// When it is malformed, of another version or fleet, or signed by too few trusted keys.
 pub fn verify_release(bytes: &[u8], trust: &Trust) -> Result<Verified<Release>, Rejection> {
-    let aad = associated_data(RELEASE, trust.fleet());
+    verify_in_role(bytes, trust, trust.release())
+}
+
+/// Verifies a signed beacon.
+///
+/// # Errors
+/// As [`verify_release`], with the keys of the rollout role; and where nobody has that.
+pub fn verify_beacon(bytes: &[u8], trust: &Trust) -> Result<Verified<Beacon>, Rejection> {
+    let role = trust.rollout().ok_or(Rejection::NoRole { role: "rollout" })?;
+    verify_in_role(bytes, trust, role)
+}
+
+fn verify_in_role<T: RoleMessage>(
+    bytes: &[u8],
+    trust: &Trust,
+    role: &Role,
+) -> Result<Verified<T>, Rejection> {
+    let aad = associated_data(T::KIND, trust.fleet());
     let envelope = envelope::open_sign(bytes, &aad)?;
     check_version(&envelope.payload)?;
-    let release: Release = codec::decode(&envelope.payload)?;
-    if release.fleet != *trust.fleet() {
-        return Err(Rejection::Fleet { found: release.fleet, own: trust.fleet().clone() });
+    let message: T = codec::decode(&envelope.payload)?;
+    if message.fleet() != trust.fleet() {
+        let (found, own) = (message.fleet().clone(), trust.fleet().clone());
+        return Err(Rejection::Fleet { found, own });
     }
-    let signers = check_signatures(&envelope, trust.release())?;
-    Ok(Verified { message: release, signers })
+    let signers = check_signatures(&envelope, role)?;
+    Ok(Verified { message, signers })
 }
 
 /// Verifies an order, whoever it is for.

@@ -1,8 +1,9 @@
 //! Who may sign what: the roles of a fleet, their keys and thresholds.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
+    beacon::Freshness,
     codec::{self, Bytes, Wire},
     envelope::MAX_SIGNATURES,
     host::FleetId,
@@ -16,6 +17,7 @@ pub struct Trust {
     fleet: FleetId,
     release: Role,
     rollout: Option<Role>,
+    freshness: Option<Freshness>,
 }
 
 /// The keys of one role, and how many different ones must have signed.
@@ -43,6 +45,15 @@ pub enum BadTrust {
         /// The most that it may be: the number of keys, or of signatures in an envelope.
         most: usize,
     },
+    /// An interval of beacons that is none, or that nobody could keep.
+    #[error("[freshness] interval is {interval:?}: it must be a time from 1s to 7days, such as 5m")]
+    Interval {
+        /// What the file says.
+        interval: String,
+    },
+    /// Beacons that nobody may sign.
+    #[error("[freshness] asks for beacons, but there is no [rollout] with keys to sign them")]
+    NoRollout,
     /// A key that is there twice, in one role or in two.
     #[error("the key {name} is listed twice: a key stands once, in one role")]
     DuplicateKey {
@@ -57,6 +68,13 @@ struct TrustFile {
     fleet: FleetId,
     release: RoleTable,
     rollout: Option<RoleTable>,
+    freshness: Option<FreshnessTable>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FreshnessTable {
+    interval: String,
 }
 
 #[derive(serde::Deserialize)]
@@ -78,7 +96,11 @@ impl Trust {
         let release = Role::new("release", file.release, &mut seen)?;
         let rollout =
             file.rollout.map(|table| Role::new("rollout", table, &mut seen)).transpose()?;
-        Ok(Self { fleet: file.fleet, release, rollout })
+        let freshness = file.freshness.map(FreshnessTable::read).transpose()?;
+        if freshness.is_some() && rollout.is_none() {
+            return Err(BadTrust::NoRollout);
+        }
+        Ok(Self { fleet: file.fleet, release, rollout, freshness })
     }
 
     /// Gives the fleet that the trust is for.
@@ -91,16 +113,36 @@ impl Trust {
         &self.release
     }
 
-    /// Gives the digest of what counts: fleet, roles, thresholds and key ids, but no key names.
+    /// Gives the role that conducts roll-outs, if anybody has it.
+    pub fn rollout(&self) -> Option<&Role> {
+        self.rollout.as_ref()
+    }
+
+    /// Gives how often a beacon is to come, if hosts take orders only by one.
+    pub fn freshness(&self) -> Option<Freshness> {
+        self.freshness
+    }
+
+    /// Gives the digest of what counts: fleet, roles, thresholds, key ids and the interval of
+    /// beacons, but no key names.
     pub fn digest(&self) -> TrustDigest {
         let role = |role: &Role| {
             let ids: Vec<_> = role.keys.keys().map(|id| Bytes(id.as_bytes().to_vec())).collect();
             codec::Value::Array(vec![(role.threshold as u64).to_value(), ids.to_value()])
         };
         let rollout = self.rollout.iter().map(role).collect();
-        let content =
+        let mut content =
             vec![self.fleet.to_value(), role(&self.release), codec::Value::Array(rollout)];
+        content.extend(self.freshness.map(|freshness| freshness.interval().to_value()));
         TrustDigest::of(&codec::encode_value(&codec::Value::Array(content)))
+    }
+}
+
+impl FreshnessTable {
+    fn read(self) -> Result<Freshness, BadTrust> {
+        let interval: Option<Duration> = humantime::parse_duration(&self.interval).ok();
+        let freshness = interval.and_then(Freshness::every);
+        freshness.ok_or(BadTrust::Interval { interval: self.interval })
     }
 }
 
@@ -193,6 +235,22 @@ mod tests {
         assert!(error.contains("weak") && error.contains("line 4"), "{error}");
         let unknown = format!("tresholds = 1\n{}", file(1, &[key(1)]));
         assert!(Trust::from_toml(&unknown).unwrap_err().to_string().contains("tresholds"));
+    }
+
+    #[test]
+    fn beacons_need_an_interval_that_can_be_kept_and_somebody_to_sign_them() {
+        let rollout = format!("[rollout]\nthreshold = 1\nkeys = [{:?}]\n", key(9));
+        let with = |rollout: &str, interval: &str| {
+            let base = file(1, &[key(1)]);
+            Trust::from_toml(&format!("{base}{rollout}[freshness]\ninterval = {interval:?}\n"))
+        };
+        let trust = with(&rollout, "5m").unwrap();
+        assert_eq!(trust.freshness().unwrap().interval(), Duration::from_secs(300));
+        assert_ne!(trust.digest(), with(&rollout, "6m").unwrap().digest());
+        assert!(matches!(with("", "5m"), Err(BadTrust::NoRollout)));
+        for bad in ["", "0s", "999ms", "8days", "5", "often", "99999999999999999999years"] {
+            assert!(matches!(with(&rollout, bad), Err(BadTrust::Interval { .. })), "{bad}");
+        }
     }
 
     #[test]

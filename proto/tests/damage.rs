@@ -2,12 +2,17 @@
 
 mod common;
 
-use common::{alice, alpha, fleet, host, host_key, order, presence, reader, report, trust};
+use common::{
+    alice, alpha, beacon, carol, fleet, host, host_key, order, presence, reader, report, trust,
+    trust_with_beacons,
+};
 use herald_proto::{
     codec,
     presence::{Liveness, Presence},
     report::Report,
-    signing::{HostMessage, sign_as_host, verify_from_host, verify_order},
+    signing::{
+        HostMessage, sign_as_host, sign_beacon, verify_beacon, verify_from_host, verify_order,
+    },
 };
 
 /// Tries the message with each bit flipped, cut after each byte, and with each byte lost or twice.
@@ -37,6 +42,13 @@ fn an_order_is_refused_after_every_single_damage() {
     let message = codec::encode(&order(&[&key]));
     let (trust, reader) = (trust(1, &[&key]), reader("alpha"));
     every_damage_is_refused(&message, |bytes| verify_order(bytes, &trust, &reader).is_ok());
+}
+
+#[test]
+fn a_beacon_is_refused_after_every_single_damage() {
+    let trust = trust_with_beacons();
+    let message = sign_beacon(&beacon(), &[&carol()]);
+    every_damage_is_refused(&message, |bytes| verify_beacon(bytes, &trust).is_ok());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use herald_proto::{
     plan::Plan,
-    presence::Liveness,
+    presence::{Hearing, Liveness},
     rejection::Code,
     report::PhaseName,
     target::{Action, IfRebootNeeded, Mark},
@@ -35,6 +35,7 @@ fn the_schema_lists_every_code_with_its_number_and_no_others() {
     );
     assert_eq!(listed("known-mark"), lines(Mark::KNOWN, Mark::code));
     assert_eq!(listed("known-liveness"), lines(Liveness::KNOWN, Liveness::code));
+    assert_eq!(listed("known-hearing"), lines(Hearing::KNOWN, Hearing::code));
     assert_eq!(listed("known-phase"), lines(PhaseName::KNOWN, PhaseName::code));
     assert_eq!(listed("known-code"), lines(Code::KNOWN, Code::code));
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::access::AccessOptions;
-use crate::commands::{completions, key, listen, publish, rollback, status, verify};
+use crate::commands::{beacon, completions, key, listen, publish, rollback, status, verify};
 
 /// What the exit codes mean, for `--help`.
 pub(crate) const EXIT_CODES: &str = "\
@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Listen(listen::Args),
     /// Publish the system that hosts ran before
     Rollback(Box<rollback::Args>),
+    /// Publish the fleet's beacon, again and again
+    Beacon(beacon::Args),
     /// Check an order file and print what is in it
     Verify(verify::Args),
     /// Print a completion script for a shell

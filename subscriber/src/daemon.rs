@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use herald_core::Capabilities;
-use herald_proto::{host::ProfileName, order::Addressee, trust::Trust};
+use herald_proto::{beacon::Freshness, host::ProfileName, order::Addressee, trust::Trust};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -74,7 +74,8 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     let known = states.iter().map(|(.., state)| state.floor).max().unwrap_or_default();
     let access = config.access(&key, known)?;
     let speaker = Speaker::new(&config, key, boot, trust.digest());
-    let (link, inbox) = Link::start(&config, access, speaker, sessions, u64::from_le_bytes(seed));
+    let (freshness, seed) = (trust.freshness(), u64::from_le_bytes(seed));
+    let (link, inbox) = Link::start(&config, access, speaker, freshness, sessions, seed);
     let restart = config.restart();
     tracing::debug!(?restart, "how this machine restarts");
     if let Some(update) = own_update(&config) {
@@ -84,7 +85,7 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     // Who knocks here is let in by the profile's driver.
     let mut doors = Vec::new();
     for (name, profile, folder, memory, state) in states {
-        let orders = link.orders(&name);
+        let (orders, beacons) = (link.orders(&name), link.beacons());
         let records = Records::new(&folder);
         let roots = folder.join("roots");
         identity::make_folder(&roots)
@@ -112,12 +113,13 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
             health: Box::new(Checks { os, runner: config.runner }),
             voice: Box::new(link.voice(&name)),
         };
-        let (reader, host) = (reader(&config, &name), capabilities(&config, &name, &restart));
+        let (reader, host) =
+            (reader(&config, &name), capabilities(&config, &name, &restart, trust.freshness()));
         let driver =
             Driver::new(ports, Rc::clone(&trust), reader, host, Rc::clone(&permits), state);
         let (door, requests) = mpsc::channel(REQUESTS);
         doors.push(door);
-        tokio::task::spawn_local(driver.run(orders, requests));
+        tokio::task::spawn_local(driver.run(orders, beacons, requests));
     }
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -151,7 +153,12 @@ fn reader(config: &Config, profile: &ProfileName) -> Addressee {
     Addressee { host: config.host.clone(), profile: profile.clone(), system: config.system.clone() }
 }
 
-fn capabilities(config: &Config, profile: &ProfileName, restart: &Restart) -> Capabilities {
+fn capabilities(
+    config: &Config,
+    profile: &ProfileName,
+    restart: &Restart,
+    freshness: Option<Freshness>,
+) -> Capabilities {
     // Only the system itself is what boots.
     let boots = *profile == ProfileName::system();
     Capabilities {
@@ -159,6 +166,7 @@ fn capabilities(config: &Config, profile: &ProfileName, restart: &Restart) -> Ca
         units: config.runner == Runner::Systemd,
         windows: config.window.is_some(),
         consent: config.consent.as_ref().map(|consent| consent.deadline),
+        freshness,
         one_shot_boot: boots && restart.loader.has_one_shot(),
         last_resort: boots && restart.is_last_resort,
     }

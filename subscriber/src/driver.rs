@@ -7,8 +7,13 @@ use herald_core::{
     step,
 };
 use herald_proto::{
-    id::MessageDigest, order::Addressee, rejection::Code, report::Refusal, signing::verify_order,
-    text::Prose, trust::Trust,
+    id::MessageDigest,
+    order::Addressee,
+    rejection::Code,
+    report::Refusal,
+    signing::{verify_beacon, verify_order},
+    text::Prose,
+    trust::Trust,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -111,6 +116,7 @@ impl Driver {
     pub async fn run(
         mut self,
         mut messages: watch::Receiver<Vec<u8>>,
+        mut beacons: watch::Receiver<Vec<u8>>,
         mut requests: mpsc::Receiver<Asked>,
     ) {
         if self.state.phase.attempt().is_some() {
@@ -120,6 +126,7 @@ impl Driver {
         if self.state.standing == Standing::Known {
             self.sweep().await;
         }
+        self.ports.voice.keep_in_mind(&self.state);
         let found = self.ports.activation.found(self.state.phase.attempt_number()).await;
         let seen = self.ports.machine.seen().await;
         let _ = self.handle(Event::Started { seen, found }).await;
@@ -138,7 +145,14 @@ impl Driver {
                     }
                     self.read(&mut messages).await
                 }
-                () = sleep(WALL_CLOCK_CHECK), if self.is_too_early(&messages.borrow()) => {
+                Ok(()) = beacons.changed() => {
+                    let beacon = beacons.borrow_and_update().clone();
+                    if !self.hear(&beacon).await || !self.may_pass(&messages.borrow()) {
+                        continue;
+                    }
+                    self.read(&mut messages).await
+                }
+                () = sleep(WALL_CLOCK_CHECK), if self.may_pass(&messages.borrow()) => {
                     self.read(&mut messages).await
                 }
                 () = until_wake(&self.state, &self.ports) => {
@@ -161,11 +175,27 @@ impl Driver {
         }
     }
 
-    /// Tells whether the latest message was refused for the clock, which may be set right.
-    fn is_too_early(&self, message: &[u8]) -> bool {
+    /// Tells whether the latest message was refused for what passes: the clock may be set right,
+    /// and a beacon may come.
+    fn may_pass(&self, message: &[u8]) -> bool {
         self.state.refusal.as_ref().is_some_and(|refusal| {
-            refusal.code == Code::TooFarAhead && refusal.message == MessageDigest::of(message)
+            matches!(refusal.code, Code::TooFarAhead | Code::Stale)
+                && refusal.message == MessageDigest::of(message)
         })
+    }
+
+    /// Takes note of a beacon; tells whether it is news.
+    async fn hear(&mut self, beacon: &[u8]) -> bool {
+        match verify_beacon(beacon, &self.trust) {
+            Ok(beacon) => {
+                let issued_at = beacon.issued_at;
+                self.handle(Event::BeaconHeard { issued_at }).await.is_ok()
+            }
+            Err(rejection) => {
+                tracing::warn!(profile = %self.reader.profile, %rejection, "refused a beacon");
+                false
+            }
+        }
     }
 
     /// Turns the latest message on the order's topic into an event.
@@ -216,7 +246,11 @@ impl Driver {
             }
             Request::Apply { order } => {
                 let event = self.judge(&order).await;
-                self.handle(event).await?;
+                // Whoever stands before the host with an order needs no broker's word for it.
+                let freshness = self.host.freshness.take();
+                let handled = self.handle(event).await;
+                self.host.freshness = freshness;
+                handled?;
                 let digest = MessageDigest::of(&order);
                 let refusal = self.state.refusal.clone();
                 return match refusal.filter(|refusal| refusal.message == digest) {
@@ -270,6 +304,7 @@ impl Driver {
             }
         }
         self.state = next.state.clone();
+        self.ports.voice.keep_in_mind(&self.state);
     }
 
     /// Reports that the host is stuck where it was, under a number of its own: those of the step

@@ -12,6 +12,7 @@ pub mod config;
 pub mod daemon;
 pub mod driver;
 pub mod durable;
+pub mod heartbeat;
 pub mod identity;
 pub mod link;
 pub mod os;

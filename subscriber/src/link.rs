@@ -16,11 +16,11 @@ use herald_client::{
 use herald_core::{ReportBody, Seen, State};
 use herald_proto::{
     WIRE_VERSION,
+    beacon::Freshness,
     host::{FleetId, HostId, ProfileName},
-    id::{BootId, Incarnation, TrustDigest},
+    id::{BootId, TrustDigest},
     key::SecretKey,
     login::host_client_id,
-    presence::{Liveness, Presence},
     report::{PhaseName, Report, Systems},
     signing::sign_as_host,
     text::Prose,
@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use crate::{
     clock,
     config::Config,
+    heartbeat::Vitals,
     identity::Sessions,
     ports::{Pending, Voice},
 };
@@ -44,12 +45,12 @@ const NAMED_UNITS: usize = 32;
 
 /// What reports and presences of this host have in common.
 pub struct Speaker {
-    fleet: FleetId,
-    host: HostId,
-    key: Arc<SecretKey>,
-    boot: BootId,
+    pub(crate) fleet: FleetId,
+    pub(crate) host: HostId,
+    pub(crate) key: Arc<SecretKey>,
+    pub(crate) boot: BootId,
     trust: TrustDigest,
-    agent: Prose,
+    pub(crate) agent: Prose,
 }
 
 impl Speaker {
@@ -59,23 +60,8 @@ impl Speaker {
         Self { fleet: config.fleet.clone(), host: config.host.clone(), key, boot, trust, agent }
     }
 
-    fn topic(&self, subject: Subject) -> Topic {
+    pub(crate) fn topic(&self, subject: Subject) -> Topic {
         Topic::new(self.fleet.clone(), subject)
-    }
-
-    fn presence(&self, session: u64, incarnation: Incarnation, liveness: Liveness) -> Message {
-        let presence = Presence {
-            version: WIRE_VERSION,
-            host: self.host.clone(),
-            session,
-            liveness,
-            incarnation,
-            boot: self.boot,
-            time: clock::wall(),
-            agent: self.agent.clone(),
-        };
-        let payload = sign_as_host(&presence, &self.fleet, &self.key);
-        Message::new(self.topic(Subject::Presence(self.host.clone())), payload)
     }
 }
 
@@ -85,7 +71,7 @@ type Owned = Arc<Mutex<BTreeMap<String, Message>>>;
 
 /// Says on each connection that the host is there, and leaves word for when it is gone.
 struct Births {
-    speaker: Arc<Speaker>,
+    vitals: Arc<Vitals>,
     sessions: Sessions,
     owned: Owned,
     farewell: watch::Sender<Option<Message>>,
@@ -94,8 +80,7 @@ struct Births {
 impl Greeter for Births {
     fn greet(&mut self) -> Greeting {
         let (session, incarnation) = (self.sessions.begin(), self.sessions.incarnation());
-        let death = self.speaker.presence(session, incarnation, Liveness::Offline);
-        let birth = self.speaker.presence(session, incarnation, Liveness::Online);
+        let (birth, death) = self.vitals.begin(session, incarnation);
         self.farewell.send_replace(Some(death.clone()));
         let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
         let birth = std::iter::once(birth).chain(owned.values().cloned()).collect();
@@ -107,11 +92,13 @@ impl Greeter for Births {
 pub struct Link {
     client: Client,
     speaker: Arc<Speaker>,
+    vitals: Arc<Vitals>,
     owned: Owned,
     connected: Rc<Cell<bool>>,
     connections: watch::Sender<u64>,
     farewell: watch::Receiver<Option<Message>>,
     orders: RefCell<BTreeMap<ProfileName, watch::Sender<Vec<u8>>>>,
+    beacons: watch::Sender<Vec<u8>>,
 }
 
 impl Link {
@@ -120,6 +107,7 @@ impl Link {
         config: &Config,
         (tls, login): (Tls, Login),
         speaker: Speaker,
+        freshness: Option<Freshness>,
         sessions: Sessions,
         seed: u64,
     ) -> (Rc<Self>, Inbox) {
@@ -138,11 +126,17 @@ impl Link {
             let subject = Subject::Desired(config.host.clone(), profile.clone());
             Filter::Exactly(speaker.topic(subject))
         };
-        let filters = config.profiles.keys().map(desired).collect();
+        let mut filters: Vec<_> = config.profiles.keys().map(desired).collect();
+        let own = Subject::Presence(config.host.clone());
+        filters.push(Filter::Exactly(speaker.topic(own)));
+        if freshness.is_some() {
+            filters.push(Filter::Exactly(speaker.topic(Subject::Beacon)));
+        }
+        let vitals = Arc::new(Vitals::new(Arc::clone(&speaker), freshness, seed));
         let (farewell_sender, farewell) = watch::channel(None);
         let owned = Owned::default();
         let births = Births {
-            speaker: Arc::clone(&speaker),
+            vitals: Arc::clone(&vitals),
             sessions,
             owned: Arc::clone(&owned),
             farewell: farewell_sender,
@@ -151,11 +145,13 @@ impl Link {
         let link = Self {
             client,
             speaker,
+            vitals,
             owned,
             connected: Rc::new(Cell::new(false)),
             connections: watch::Sender::new(0),
             farewell,
             orders: RefCell::default(),
+            beacons: watch::Sender::new(Vec::new()),
         };
         (Rc::new(link), inbox)
     }
@@ -174,13 +170,26 @@ impl Link {
         receiver
     }
 
+    /// Gives the latest beacon.
+    pub fn beacons(&self) -> watch::Receiver<Vec<u8>> {
+        self.beacons.subscribe()
+    }
+
     /// Gives the voice of a profile.
     pub fn voice(self: &Rc<Self>, profile: &ProfileName) -> ProfileVoice {
         ProfileVoice { link: Rc::clone(self), profile: profile.clone() }
     }
 
-    /// Takes what the client says, for as long as it lives.
-    pub async fn listen(&self, mut inbox: Inbox) {
+    /// Takes what the client says, and says that the host is there, for as long as it lives.
+    pub async fn listen(&self, inbox: Inbox) {
+        let beat = |heartbeat: Message| drop(self.client.publish(heartbeat));
+        tokio::select! {
+            () = self.take(inbox) => {}
+            () = self.vitals.beat(self.connected(), beat) => {}
+        }
+    }
+
+    async fn take(&self, mut inbox: Inbox) {
         while let Some(event) = inbox.next().await {
             match event {
                 Event::Connected { connection } => {
@@ -202,16 +211,20 @@ impl Link {
     }
 
     fn pass_on(&self, topic: &Topic, payload: Vec<u8>) {
-        // Clearing a retained order means nothing: it is no message, and it is never a cancel.
-        if payload.is_empty() || topic.fleet != self.speaker.fleet {
+        if topic.fleet != self.speaker.fleet {
             return;
         }
-        let Subject::Desired(host, profile) = &topic.subject else { return };
-        if *host != self.speaker.host {
-            return;
-        }
-        if let Some(orders) = self.orders.borrow().get(profile) {
-            orders.send_replace(payload);
+        match &topic.subject {
+            // Clearing a retained order means nothing: it is no message, and never a cancel.
+            Subject::Desired(..) | Subject::Beacon if payload.is_empty() => {}
+            Subject::Desired(host, profile) if *host == self.speaker.host => {
+                if let Some(orders) = self.orders.borrow().get(profile) {
+                    orders.send_replace(payload);
+                }
+            }
+            Subject::Presence(host) if *host == self.speaker.host => self.vitals.heard(&payload),
+            Subject::Beacon => drop(self.beacons.send_replace(payload)),
+            _ => {}
         }
     }
 
@@ -305,6 +318,10 @@ impl Voice for ProfileVoice {
             let delivery = self.link.client.publish(message.clone());
             tokio::spawn(watch_over(message, delivery, Arc::clone(&self.link.owned)));
         }
+    }
+
+    fn keep_in_mind(&self, state: &State) {
+        self.link.vitals.keep_in_mind(&self.profile, state);
     }
 
     fn prove_link(&self) -> Pending<'_, ()> {

@@ -140,6 +140,9 @@ pub trait Voice {
     /// Signs and publishes a report. It is queued while there is no connection.
     fn report(&self, state: &State, body: ReportBody, seen: &Seen);
 
+    /// Takes note of what the host's heartbeats say about the profile.
+    fn keep_in_mind(&self, state: &State);
+
     /// Waits for a fresh connection that the broker has answered.
     fn prove_link(&self) -> Pending<'_, ()>;
 }

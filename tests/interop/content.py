@@ -165,13 +165,14 @@ LIMITS = fields(
 )
 HEALTH = fields([(1, "stable_for", span), (2, "checks", items(check), [])], REFUSE)
 ORDER_NAME = fields([(1, "release", release_id), (2, "target", SHA256), (3, "sequence", TIME)], IGNORE)
+TAKEN = fields([(1, "profile", PROFILE), (2, "sequence", uint(64))], IGNORE)
 HOLD = fields([(1, "reason", prose), (2, "since", TIME)], IGNORE)
 PROGRESS = fields([(1, "done", uint(64)), (2, "total", uint(64))], IGNORE)
 SYSTEM_NAMES = ("running", "booted", "boot_default", "profile", "previous")
 SYSTEMS = fields([(n, name, STORE_PATH, None) for n, name in enumerate(SYSTEM_NAMES, 1)], IGNORE)
 
 
-KINDS = ("plan", "action", "if-reboot-needed", "mark", "liveness", "phase", "code")
+KINDS = ("plan", "action", "if-reboot-needed", "mark", "liveness", "hearing", "phase", "code")
 
 
 class Messages:
@@ -248,6 +249,13 @@ class Messages:
                 (6, "boot", raw(16)),
                 (7, "time", TIME),
                 (8, "agent", prose),
+                (9, "beat", uint(64)),
+                (10, "beacon", TIME, None),
+                (11, "hearing", names["hearing"], None),
+                (12, "taken", items(TAKEN), []),
             ],
             IGNORE,
+        )
+        self.beacon = fields(
+            [(1, "version", uint(16)), (2, "fleet", FLEET), (3, "issued_at", TIME)], REFUSE
         )

@@ -37,6 +37,9 @@ class Checker:
             match verify["as"]:
                 case "release":
                     found = plain.verify_release(data, Trust.parse(verify["trust"]), self.messages)
+                case "beacon":
+                    trust = Trust.parse(verify["trust"], "rollout")
+                    found = plain.verify_beacon(data, trust, self.messages)
                 case "order":
                     reader = [verify[name] for name in ("host", "profile", "system")]
                     trust = Trust.parse(verify["trust"])
@@ -53,10 +56,13 @@ class Checker:
         try:
             match verify["as"]:
                 case "release":
-                    with_pycose.verify_release(data, Trust.parse(verify["trust"]))
+                    with_pycose.verify_in_role(data, "release", Trust.parse(verify["trust"]))
+                case "beacon":
+                    trust = Trust.parse(verify["trust"], "rollout")
+                    with_pycose.verify_in_role(data, "beacon", trust)
                 case "order":
                     signed = cbor2.loads(data)[1]
-                    with_pycose.verify_release(signed, Trust.parse(verify["trust"]))
+                    with_pycose.verify_in_role(signed, "release", Trust.parse(verify["trust"]))
                 case kind:
                     trust = Trust.pinned(verify["fleet"], verify["key"])
                     with_pycose.verify_from_host(data, kind, trust)
@@ -108,7 +114,7 @@ def verify(args):
         data = path.read_bytes()
         try:
             order = plain.verify_order(data, trust, checker.messages)
-            with_pycose.verify_release(cbor2.loads(data)[1], trust)
+            with_pycose.verify_in_role(cbor2.loads(data)[1], "release", trust)
             if not checker.schema.matches("order", data):
                 raise Refused("malformed", "not as in herald.cddl")
         except Refused as refused:

@@ -110,6 +110,15 @@ def verify_release(data, trust, messages):
     return {"release": release, "signers": [key.id.hex() for key in signers]}
 
 
+def verify_beacon(data, trust, messages):
+    payload, opened = open_sign(data, external_aad("beacon", trust.fleet))
+    beacon = read(payload, messages.beacon)
+    if beacon["fleet"] != trust.fleet:
+        raise Refused("wrong-fleet", beacon["fleet"])
+    signers = check_signatures(opened, trust)
+    return {"beacon": beacon, "signers": [key.id.hex() for key in signers]}
+
+
 def proves(root, size, index, leaf, path):
     """RFC 9162 section 2.1.3.2."""
     if index >= size:

@@ -37,7 +37,7 @@ class Schema:
         return {int(number): name for name, number in re.findall(r"([a-z-]+): (\d+)", body)}
 
     def matches(self, kind, data):
-        """Validates a message: an order, or the envelope of a release, report or presence."""
+        """Validates a message: an order, or the envelope of any other message."""
         rule = "sealed-order" if kind == "order" else f"{kind}-envelope"
         try:
             self.whole[rule].validate_str(data)
@@ -53,7 +53,7 @@ class Schema:
             release = self._every_item_matches("release", "release-envelope", item[1])
             return release and self._item_matches("target", item[2])
         protected, _, payload, end = item.value
-        headers = [header for header, *_ in end] if kind == "release" else [protected]
+        headers = [header for header, *_ in end] if isinstance(end, list) else [protected]
         known = all(self._item_matches("signer-header", header) for header in headers)
         return known and self._item_matches(kind, payload)
 

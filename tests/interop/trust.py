@@ -27,9 +27,9 @@ class Trust:
             raise ValueError("a key that stands twice, or a threshold that nobody can reach")
 
     @classmethod
-    def parse(cls, text):
+    def parse(cls, text, role="release"):
         file = tomllib.loads(text)
-        role = file["release"]
+        role = file[role]
         return cls(file["fleet"], [Key(key) for key in role["keys"]], role["threshold"])
 
     @classmethod

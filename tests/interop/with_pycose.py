@@ -23,10 +23,10 @@ def judge(signature, trust, aad):
     return key, signature.verify_signature()
 
 
-def verify_release(data, trust):
+def verify_in_role(data, kind, trust):
     message = CoseMessage.decode(data)
     assert isinstance(message, SignMessage), "a COSE_Sign"
-    aad = external_aad("release", trust.fleet)
+    aad = external_aad(kind, trust.fleet)
     judged = [judge(signer, trust, aad) for signer in message.signers]
     return count([one for one in judged if one], trust.threshold)
 

@@ -136,6 +136,10 @@ fn presence() -> Presence {
         boot: BootId::from_bytes([2; 16]),
         time: Timestamp::from_millis(1_000),
         agent: "0".parse().unwrap(),
+        beat: 0,
+        beacon: None,
+        hearing: None,
+        taken: vec![],
     }
 }
 
@@ -187,7 +191,7 @@ fn a_wrong_signature_by_a_trusted_key_refuses_whatever_else_is_signed() {
     let good = order(&all);
     for (n, key) in keys.iter().enumerate() {
         let mut bad = good.clone();
-        let aad = associated_data(RELEASE, &fleet("home"));
+        let aad = associated_data(Release::KIND, &fleet("home"));
         let signature = envelope::open_sign(&bad.release.0, &aad).unwrap().signatures[n].signature;
         let windows = bad.release.0.windows(64);
         let at = windows.enumerate().find(|(_, w)| *w == signature).unwrap().0;
@@ -210,7 +214,7 @@ fn a_wrong_signature_by_an_unknown_key_counts_for_nothing_and_harms_nothing() {
 fn what_is_signed_for_another_kind_version_or_fleet_is_refused() {
     let one = key(1);
     let release_of = |order: &SealedOrder| {
-        let aad = associated_data(RELEASE, &fleet("home"));
+        let aad = associated_data(Release::KIND, &fleet("home"));
         envelope::open_sign(&order.release.0, &aad).unwrap().payload
     };
     let good = order(&[&one]);
@@ -261,7 +265,8 @@ fn a_host_message_is_taken_for_its_own_kind_and_fleet_only() {
     let by_operator = sign_as_host(&report(), &home, &key(1));
     assert!(verify_release(&by_operator, &trust(1)).is_err());
     let payload = codec::encode(&report());
-    let as_release = envelope::seal_sign(payload, &associated_data(RELEASE, &home), &[&key(1)]);
+    let as_release =
+        envelope::seal_sign(payload, &associated_data(Release::KIND, &home), &[&key(1)]);
     assert_eq!(verify_release(&as_release, &trust(1)).map_err(code), Err(Code::Malformed));
 }
 
@@ -384,7 +389,7 @@ fn unknown_keys_are_refused_in_everything_that_is_ordered() {
 
     let tree = TargetTree::new([good.target.0.clone()]);
     let payload = with_unknown_key(&release(&tree));
-    let aad = associated_data(RELEASE, &fleet("home"));
+    let aad = associated_data(Release::KIND, &fleet("home"));
     let release = Bytes(envelope::seal_sign(payload, &aad, &[&one]));
     refused(&codec::encode(&SealedOrder { release, ..good }), "the release");
 
@@ -428,4 +433,36 @@ fn codes_of_a_newer_version_are_kept_as_they_are() {
         Report { phase: PhaseName::Unknown(500), code: Some(Code::Unknown(501)), ..report() };
     let said = sign_as_host(&newer, &fleet("home"), &key(9));
     assert_eq!(from_host::<Report>(&said).unwrap().into_inner(), newer);
+}
+
+#[test]
+fn a_beacon_is_signed_by_the_rollout_role_and_a_release_never_is() {
+    let text = |release: &SecretKey, rollout: &SecretKey| {
+        let role =
+            |key: &SecretKey| format!("threshold = 1\nkeys = [{:?}]\n", key.public().to_string());
+        format!("fleet = \"home\"\n[release]\n{}[rollout]\n{}", role(release), role(rollout))
+    };
+    let trust = Trust::from_toml(&text(&key(1), &key(2))).unwrap();
+    let beacon = Beacon {
+        version: WIRE_VERSION,
+        fleet: fleet("home"),
+        issued_at: Timestamp::from_millis(9),
+    };
+    assert_eq!(*verify_beacon(&sign_beacon(&beacon, &[&key(2)]), &trust).unwrap(), beacon);
+    let by_release = verify_beacon(&sign_beacon(&beacon, &[&key(1)]), &trust);
+    assert!(matches!(by_release, Err(Rejection::UnderSigned { valid: 0, .. })));
+    let release =
+        sign_release(&release(&TargetTree::new([codec::encode(&target("a"))])), &[&key(2)]).0;
+    let by_rollout = verify_release(&release, &trust);
+    assert!(matches!(by_rollout, Err(Rejection::UnderSigned { valid: 0, .. })));
+    // One is not the other, whoever signed it.
+    assert!(verify_beacon(&release, &trust).is_err());
+
+    let nobody = Trust::from_toml(&format!(
+        "fleet = \"home\"\n[release]\nthreshold = 1\nkeys = [{:?}]\n",
+        key(1).public().to_string()
+    ));
+    let signed = sign_beacon(&beacon, &[&key(1)]);
+    let refused = verify_beacon(&signed, &nobody.unwrap());
+    assert!(matches!(refused, Err(Rejection::NoRole { role: "rollout" })));
 }

@@ -7,21 +7,21 @@ use herald_proto::{
     id::{Incarnation, MessageDigest, ReleaseId, Sequence, TargetHash},
     key::SecretKey,
     order::SealedOrder,
-    presence::Liveness,
+    presence::{Hearing, Liveness, Presence, TakenOrder},
     rejection::Code,
     release::Release,
     report::{Hold, OrderName, PhaseName, Progress, Refusal, Report, Systems},
-    signing::{sign_as_host, sign_release},
+    signing::{sign_as_host, sign_beacon, sign_release},
     target::{Action, Check, Health, IfRebootNeeded, Integrity, Limits, Mark, Target},
 };
 
 use super::{
-    Expect, Reader, Schema, Vector, as_alpha, forge, hex, host_content, order_content,
-    presence_of_alpha, release_content, report_of_alpha,
+    Expect, Reader, Schema, Vector, as_alpha, beacon_content, forge, hex, host_content,
+    order_content, presence_of_alpha, release_content, report_of_alpha,
 };
 use crate::common::{
-    NOW, alice, alpha, bob, carol, fleet, mallory, order, orders, parse, presence, release, report,
-    seal, target, toplevel, tree, trust_text,
+    NOW, alice, alpha, beacon, bob, carol, fleet, mallory, order, orders, parse, presence, release,
+    report, seal, target, toplevel, tree, trust_text, trust_text_with_beacons,
 };
 
 fn good(about: &str, verify: Reader, content: serde_json::Value, message: &[u8]) -> Vector {
@@ -40,6 +40,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vector)> {
     all.extend(all_orders());
     all.extend(reports());
     all.extend(presences());
+    all.extend(beacons());
     all
 }
 
@@ -220,13 +221,31 @@ fn reports() -> Vec<(&'static str, Vector)> {
 }
 
 fn presences() -> Vec<(&'static str, Vector)> {
-    let case = |about: &str, liveness| {
-        let presence = presence(liveness);
+    let case = |about: &str, presence: Presence| {
         let message = sign_as_host(&presence, &fleet(), &alpha());
         good(about, presence_of_alpha(), host_content(&presence), &message)
     };
+    let taken = |profile: &str, sequence| TakenOrder {
+        profile: parse(profile),
+        sequence: Sequence::new(sequence),
+    };
+    let heartbeat = Presence {
+        beat: 3,
+        beacon: Some(NOW),
+        hearing: Some(Hearing::Stale),
+        taken: vec![taken("system", NOW.as_millis()), taken("home-anna", 7)],
+        ..presence(Liveness::Online)
+    };
     vec![
-        ("presence-online", case("a birth", Liveness::Online)),
-        ("presence-offline", case("a last will, signed at the birth", Liveness::Offline)),
+        ("presence-online", case("a birth", presence(Liveness::Online))),
+        ("presence-offline", case("a last will, signed at the birth", presence(Liveness::Offline))),
+        ("presence-heartbeat", case("every field", heartbeat)),
     ]
+}
+
+fn beacons() -> Vec<(&'static str, Vector)> {
+    let message = sign_beacon(&beacon(), &[&carol()]);
+    let verify = Reader::Beacon { trust: trust_text_with_beacons() };
+    let content = beacon_content(&beacon(), &[carol().public().id()]);
+    vec![("beacon", good("signed in the rollout role", verify, content, &message))]
 }

@@ -6,6 +6,7 @@ mod forge;
 pub(crate) mod good;
 
 use herald_proto::{
+    beacon::Beacon,
     host::{FleetId, HostId},
     id::{MessageDigest, TargetHash},
     key::{KeyId, PublicKey, SecretKey},
@@ -14,7 +15,7 @@ use herald_proto::{
     rejection::Rejection,
     release::Release,
     report::Report,
-    signing::{Verified, verify_from_host, verify_order, verify_release},
+    signing::{Verified, verify_beacon, verify_from_host, verify_order, verify_release},
     target::Target,
     trust::Trust,
 };
@@ -44,6 +45,8 @@ pub(crate) struct Vector {
 pub(crate) enum Reader {
     /// The signed release alone.
     Release { trust: String },
+    /// A beacon.
+    Beacon { trust: String },
     /// An order, by the host that is named.
     Order { trust: String, host: String, profile: String, system: String },
     /// A report of a host whose key is pinned.
@@ -75,6 +78,8 @@ impl Vector {
         let verified = match &self.verify {
             Reader::Release { trust } => verify_release(&bytes, &read_trust(trust))
                 .map(|it| release_content(&it, it.signers())),
+            Reader::Beacon { trust } => verify_beacon(&bytes, &read_trust(trust))
+                .map(|it| beacon_content(&it, it.signers())),
             Reader::Order { trust, host, profile, system } => {
                 let reader = Addressee {
                     host: common::parse(host),
@@ -109,6 +114,10 @@ fn read_trust(text: &str) -> Trust {
 
 fn release_content(release: &Release, signers: &[KeyId]) -> serde_json::Value {
     serde_json::json!({ "release": release, "signers": signers })
+}
+
+fn beacon_content(beacon: &Beacon, signers: &[KeyId]) -> serde_json::Value {
+    serde_json::json!({ "beacon": beacon, "signers": signers })
 }
 
 fn order_content(

@@ -5,6 +5,7 @@ use std::{fmt::Debug, str::FromStr};
 
 use herald_proto::{
     WIRE_VERSION,
+    beacon::Beacon,
     codec::{self, Bytes},
     host::{FleetId, HostId, ProfileName},
     id::{BootId, ClosureDigest, Incarnation, ReleaseId, Sequence, TrustDigest},
@@ -64,6 +65,17 @@ pub(crate) fn trust_text(threshold: usize, keys: &[&SecretKey]) -> String {
     let keys: Vec<_> = keys.iter().map(|key| format!("    \"{}\",\n", key.public())).collect();
     let keys = keys.concat();
     format!("fleet = \"home\"\n\n[release]\nthreshold = {threshold}\nkeys = [\n{keys}]\n")
+}
+
+/// A trust file in which carol alone conducts roll-outs, and hosts want a beacon every five minutes.
+pub(crate) fn trust_text_with_beacons() -> String {
+    let rollout = format!("[rollout]\nthreshold = 1\nkeys = [\"{}\"]\n", carol().public());
+    let release = trust_text(1, &[&alice()]);
+    format!("{release}\n{rollout}\n[freshness]\ninterval = \"5m\"\n")
+}
+
+pub(crate) fn trust_with_beacons() -> Trust {
+    Trust::from_toml(&trust_text_with_beacons()).expect("a usable trust file")
 }
 
 pub(crate) fn trust(threshold: usize, keys: &[&SecretKey]) -> Trust {
@@ -181,7 +193,15 @@ pub(crate) fn presence(liveness: Liveness) -> Presence {
         boot: BootId::from_bytes([0x22; 16]),
         time: NOW,
         agent: parse("0.1.0"),
+        beat: 0,
+        beacon: None,
+        hearing: None,
+        taken: vec![],
     }
+}
+
+pub(crate) fn beacon() -> Beacon {
+    Beacon { version: WIRE_VERSION, fleet: fleet(), issued_at: NOW }
 }
 
 pub(crate) fn host() -> HostId {

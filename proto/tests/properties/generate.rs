@@ -7,6 +7,7 @@ use std::{
 };
 
 use herald_proto::{
+    beacon::Beacon,
     codec::{Bytes, Value},
     id::{
         BootId, ClosureDigest, Incarnation, MerkleHash, MessageDigest, ReleaseId, Sequence,
@@ -14,7 +15,7 @@ use herald_proto::{
     },
     order::SealedOrder,
     plan::Plan,
-    presence::{Liveness, Presence},
+    presence::{Hearing, Liveness, Presence, TakenOrder},
     rejection::Code,
     release::Release,
     report::{Hold, OrderName, PhaseName, Progress, Refusal, Report, Systems},
@@ -216,18 +217,39 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
 
 pub(crate) fn presence() -> impl Strategy<Value = Presence> {
     let ids = (any::<[u8; 16]>(), any::<[u8; 16]>());
-    (any::<u16>(), name(), any::<u64>(), any::<u16>(), ids, time(), prose()).prop_map(
-        |(version, host, session, liveness, ids, time, agent)| Presence {
-            version,
-            host,
-            session,
-            liveness: Liveness::from_code(liveness),
-            incarnation: Incarnation::from_bytes(ids.0),
-            boot: BootId::from_bytes(ids.1),
-            time,
-            agent,
+    let head = (any::<u16>(), name(), any::<u64>(), any::<u16>(), ids, time(), prose());
+    let taken = (name::<String>(), any::<u64>()).prop_map(|(profile, sequence)| TakenOrder {
+        profile: parse(&profile.chars().take(32).collect::<String>()),
+        sequence: Sequence::new(sequence),
+    });
+    let hearing = option::of(any::<u16>().prop_map(Hearing::from_code));
+    let heard = (any::<u64>(), option::of(time()), hearing, vec(taken, 0..5));
+    (head, heard).prop_map(
+        |((version, host, session, liveness, ids, time, agent), (beat, beacon, hearing, taken))| {
+            Presence {
+                version,
+                host,
+                session,
+                liveness: Liveness::from_code(liveness),
+                incarnation: Incarnation::from_bytes(ids.0),
+                boot: BootId::from_bytes(ids.1),
+                time,
+                agent,
+                beat,
+                beacon,
+                hearing,
+                taken,
+            }
         },
     )
+}
+
+pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
+    (any::<u16>(), name(), time()).prop_map(|(version, fleet, issued_at)| Beacon {
+        version,
+        fleet,
+        issued_at,
+    })
 }
 
 /// Well-formed CBOR, with the tags and small keys that messages have.

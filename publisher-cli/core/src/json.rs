@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::{
     outcome::Standing,
-    view::{Connection, FleetView, HostView},
+    view::{Connection, FleetView, HostView, Suspicion},
 };
 
 /// `herald status --json`.
@@ -39,6 +39,9 @@ struct Host<'a> {
     verified: bool,
     /// Why there is none, or why the latest message on the topic is none.
     problem: Option<String>,
+    /// A sign that somebody holds messages back.
+    suspicion: Option<Suspicion>,
+    beacon_ms: Option<Timestamp>,
     /// All null without a verified report.
     #[serde(flatten)]
     report: Said<'a>,
@@ -147,17 +150,19 @@ impl<'a> Fleet<'a> {
     /// Shows a view, as it is at this time.
     pub fn of(fleet: &'a FleetId, view: &'a FleetView, now: Timestamp) -> Self {
         let hosts = view.hosts();
-        let hosts = hosts.map(|(name, host)| Host::of(name, view.profile(), host, now));
+        let hosts = hosts.map(|(name, host)| Host::of(name, view, host, now));
         Self { fleet, hosts: hosts.collect() }
     }
 }
 
 impl<'a> Host<'a> {
-    fn of(host: &'a HostId, profile: &'a ProfileName, view: &'a HostView, now: Timestamp) -> Self {
+    fn of(host: &'a HostId, fleet: &'a FleetView, view: &'a HostView, now: Timestamp) -> Self {
         let report = view.report().map(|report| &**report);
         Self {
             host,
-            profile,
+            profile: fleet.profile(),
+            suspicion: fleet.suspicion(view, now),
+            beacon_ms: view.beacon(),
             presence: view.connection(),
             verified: report.is_some(),
             problem: view.problem(),

@@ -3,7 +3,7 @@
 use herald_proto::{
     host::FleetId,
     key::{KeyId, KeyName, PublicKey},
-    trust::Trust,
+    trust::{Role, Trust},
 };
 
 /// Keys that can't sign a release under a trust.
@@ -19,16 +19,24 @@ pub enum BadSigners {
     },
     /// A key without the role.
     #[error(
-        "the key {name} is not in [release] of the trust file: hosts do not count its signature"
+        "the key {name} is not in [{role}] of the trust file: hosts do not count its signature"
     )]
     NotTrusted {
+        /// The role that it takes.
+        role: &'static str,
         /// The key.
         name: KeyName,
+    },
+    /// Nobody has the role.
+    #[error("the trust file has no [{role}] with keys")]
+    NoRole {
+        /// The role that it takes.
+        role: &'static str,
     },
     /// Too few keys.
     #[error(
         "{keys} of the {threshold} keys that the trust file asks for: give more keys, or every \
-         host refuses the release"
+         host refuses what they sign"
     )]
     TooFew {
         /// How many different keys there are.
@@ -38,7 +46,7 @@ pub enum BadSigners {
     },
 }
 
-/// Checks that hosts with this trust take what the keys sign.
+/// Checks that hosts with this trust take releases that the keys sign.
 ///
 /// # Errors
 /// When the trust is for another fleet, a key is not in it, or the keys are too few.
@@ -47,19 +55,42 @@ pub fn check<'a>(
     fleet: &FleetId,
     keys: impl IntoIterator<Item = &'a PublicKey>,
 ) -> Result<(), BadSigners> {
+    check_role("release", Some(trust.release()), trust, fleet, keys)
+}
+
+/// Checks that hosts with this trust take beacons that the keys sign.
+///
+/// # Errors
+/// As [`check`], and when nobody conducts roll-outs.
+pub fn check_rollout<'a>(
+    trust: &Trust,
+    fleet: &FleetId,
+    keys: impl IntoIterator<Item = &'a PublicKey>,
+) -> Result<(), BadSigners> {
+    check_role("rollout", trust.rollout(), trust, fleet, keys)
+}
+
+fn check_role<'a>(
+    name: &'static str,
+    role: Option<&Role>,
+    trust: &Trust,
+    fleet: &FleetId,
+    keys: impl IntoIterator<Item = &'a PublicKey>,
+) -> Result<(), BadSigners> {
+    let role = role.ok_or(BadSigners::NoRole { role: name })?;
     if trust.fleet() != fleet {
         return Err(BadSigners::OtherFleet { trust: trust.fleet().clone(), fleet: fleet.clone() });
     }
     let mut counted = Vec::<KeyId>::new();
     for key in keys {
-        if trust.release().key(key.id()).is_none() {
-            return Err(BadSigners::NotTrusted { name: key.name().clone() });
+        if role.key(key.id()).is_none() {
+            return Err(BadSigners::NotTrusted { role: name, name: key.name().clone() });
         }
         if !counted.contains(&key.id()) {
             counted.push(key.id());
         }
     }
-    let threshold = trust.release().threshold();
+    let threshold = role.threshold();
     if counted.len() < threshold {
         return Err(BadSigners::TooFew { keys: counted.len(), threshold });
     }
@@ -109,7 +140,7 @@ mod tests {
         }
         assert!(matches!(
             check_with(1, &keys),
-            Err(BadSigners::NotTrusted { name }) if name == *keys[2].name()
+            Err(BadSigners::NotTrusted { name, .. }) if name == *keys[2].name()
         ));
         assert!(matches!(
             check(&trust(1), &"other".parse().unwrap(), &keys[..1]),

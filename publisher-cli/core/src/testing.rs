@@ -88,6 +88,10 @@ pub(crate) fn presence(host: &str, session: u64, liveness: Liveness) -> Presence
         boot: BootId::from_bytes([2; 16]),
         time: Timestamp::from_millis(1),
         agent: Prose::lossy("0.1.0"),
+        beat: 0,
+        beacon: None,
+        hearing: None,
+        taken: vec![],
     }
 }
 

@@ -4,9 +4,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use herald_proto::{
+    beacon::Freshness,
     host::{FleetId, HostId, ProfileName},
-    id::Incarnation,
-    presence::{Liveness, Presence},
+    id::{Incarnation, MessageDigest, Sequence},
+    order::Order,
+    presence::{Hearing, Liveness, Presence},
     report::Report,
     signing::Verified,
     time::Timestamp,
@@ -18,10 +20,14 @@ use crate::{
     heard::{Heard, Unheard},
 };
 
+/// How late a heartbeat may be before it is missed.
+const LATE_BEAT: Duration = Duration::from_secs(30);
+
 /// One profile of every host of a fleet.
 #[derive(Debug, Clone)]
 pub struct FleetView {
     profile: ProfileName,
+    freshness: Option<Freshness>,
     hosts: BTreeMap<HostId, HostView>,
 }
 
@@ -31,8 +37,50 @@ pub struct HostView {
     report: Option<Verified<Report>>,
     rollback: Option<Verified<Report>>,
     presence: Option<Verified<Presence>>,
+    /// The highest verified order that stands on its topic.
+    wanted: Option<Wanted>,
     /// Why the latest message on its status topic counts for nothing, if it does.
     unverified: Option<Unheard>,
+}
+
+/// What operators want of a host.
+#[derive(Debug, Clone)]
+struct Wanted {
+    sequence: Sequence,
+    issued_at: Timestamp,
+    message: MessageDigest,
+}
+
+/// A sign that somebody between the operators and a host holds messages back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Suspicion {
+    /// The host hears beacons that were signed well after its order, and knows nothing of the order.
+    #[error(
+        "withheld: it heard the beacon of {beacon}, but not the order {wanted}: does the broker \
+         hold it back?"
+    )]
+    Withheld {
+        /// The order's sequence.
+        wanted: Sequence,
+        /// The beacon's time.
+        #[serde(rename = "beacon_ms")]
+        beacon: Timestamp,
+    },
+    /// The host says that it hears no beacons.
+    #[error("stale: it hears no beacons, and takes no new orders: does `herald beacon` run?")]
+    Stale {
+        /// The last beacon that it heard, if it heard any.
+        #[serde(rename = "beacon_ms")]
+        beacon: Option<Timestamp>,
+    },
+    /// The host is said to be connected, but its heartbeats don't come.
+    #[error("silent: said to be connected, but the last heartbeat is of {last}")]
+    Silent {
+        /// The time of its last heartbeat.
+        #[serde(rename = "last_ms")]
+        last: Timestamp,
+    },
 }
 
 /// Whether a host is connected, as far as it can be told.
@@ -52,7 +100,12 @@ impl FleetView {
     pub fn new<'a>(profile: ProfileName, hosts: impl IntoIterator<Item = &'a HostId>) -> Self {
         let hosts = hosts.into_iter();
         let hosts = hosts.map(|host| (host.clone(), HostView::default()));
-        Self { profile, hosts: hosts.collect() }
+        Self { profile, freshness: None, hosts: hosts.collect() }
+    }
+
+    /// Expects of every host that it hears beacons, and says so.
+    pub fn expect_beacons(self, freshness: Option<Freshness>) -> Self {
+        Self { freshness, ..self }
     }
 
     /// Takes note of a message; gives what was heard, if it is news about one of the hosts.
@@ -89,6 +142,26 @@ impl FleetView {
             }
         };
         Ok(news.then_some(heard))
+    }
+
+    /// Tells whether somebody seems to hold back what a host should hear, or says.
+    pub fn suspicion(&self, host: &HostView, now: Timestamp) -> Option<Suspicion> {
+        host.suspicion(&self.profile, self.freshness?, now)
+    }
+
+    /// Takes note of an order that stands on its topic, and that the fleet's trust verified.
+    pub fn order(&mut self, order: &Verified<Order>) {
+        let release = &order.release;
+        let host = self.hosts.get_mut(&order.target.host);
+        if let Some(view) = host.filter(|_| order.target.profile == self.profile)
+            && view.wanted.as_ref().is_none_or(|known| known.sequence < release.sequence)
+        {
+            view.wanted = Some(Wanted {
+                sequence: release.sequence,
+                issued_at: release.issued_at,
+                message: order.message,
+            });
+        }
     }
 
     /// Gives the profile that the view is of.
@@ -144,6 +217,43 @@ impl HostView {
         }
     }
 
+    /// Judges by what the host signed.
+    fn suspicion(
+        &self,
+        profile: &ProfileName,
+        freshness: Freshness,
+        now: Timestamp,
+    ) -> Option<Suspicion> {
+        let presence = self.presence.as_ref()?;
+        if presence.liveness != Liveness::Online {
+            return None;
+        }
+        let last = presence.time;
+        if freshness.end_of(last).plus(LATE_BEAT) <= now {
+            return Some(Suspicion::Silent { last });
+        }
+        if presence.hearing == Some(Hearing::Stale) {
+            return Some(Suspicion::Stale { beacon: presence.beacon });
+        }
+        let (wanted, beacon) = (self.wanted.as_ref()?, presence.beacon?);
+        let taken = presence.taken.iter().find(|taken| taken.profile == *profile);
+        let reported = self.report.as_ref();
+        let known = taken.map(|taken| taken.sequence);
+        let known = known.max(reported.and_then(|report| Some(report.order?.sequence)));
+        let refused = reported.and_then(|report| report.refusal.as_ref());
+        let knows = known.is_some_and(|known| known >= wanted.sequence)
+            || refused.is_some_and(|refusal| refusal.message == wanted.message);
+        // One that was signed just before the order reached the broker proves nothing.
+        let due = wanted.issued_at.plus(freshness.interval());
+        let wanted = wanted.sequence;
+        (!knows && beacon >= due).then_some(Suspicion::Withheld { wanted, beacon })
+    }
+
+    /// Gives when the last beacon was signed that the host has heard.
+    pub fn beacon(&self) -> Option<Timestamp> {
+        self.presence.as_ref()?.beacon
+    }
+
     /// Says why there is no report, or why the latest message is none; nothing if all is well.
     pub fn problem(&self) -> Option<String> {
         match (&self.unverified, &self.report) {
@@ -161,12 +271,13 @@ impl HostView {
         take(&mut self.rollback, report)
     }
 
-    /// Sessions are numbered upwards in one life of the host's state, so what is of an older
-    /// session than the last is stale, such as a will that the broker publishes late.
+    /// Sessions are numbered upwards in one life of the host's state, and heartbeats in a session,
+    /// so what is older than the last is stale, such as a will that the broker publishes late.
+    /// Nothing follows the death of a session.
     fn take_presence(&mut self, presence: &Verified<Presence>) -> bool {
         let stale = self.presence.as_ref().is_some_and(|known| {
             if known.incarnation == presence.incarnation {
-                presence.session < known.session
+                place(presence) < place(known)
             } else {
                 presence.liveness != Liveness::Online
             }
@@ -177,6 +288,10 @@ impl HostView {
         }
         news
     }
+}
+
+fn place(presence: &Presence) -> (u64, bool, u64) {
+    (presence.session, presence.liveness != Liveness::Online, presence.beat)
 }
 
 /// Keeps the newer of two reports; what is of another life of the host's state is taken as newer.

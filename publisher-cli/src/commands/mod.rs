@@ -1,5 +1,6 @@
 //! The subcommands, a file each.
 
+pub(crate) mod beacon;
 pub(crate) mod completions;
 pub(crate) mod key;
 pub(crate) mod listen;
@@ -23,6 +24,7 @@ pub(crate) fn run(cli: Cli, began: Instant) -> anyhow::Result<ExitCode> {
         Command::Status(args) => block_on(status::run(&args, global)),
         Command::Listen(args) => block_on(listen::run(&args, global)),
         Command::Rollback(args) => block_on(rollback::run(*args, global, began)),
+        Command::Beacon(args) => block_on(beacon::run(&args, global)),
         Command::Verify(args) => verify::run(&args, global),
         Command::Completions(args) => completions::run(&args),
     }

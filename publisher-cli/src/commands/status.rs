@@ -2,13 +2,16 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use herald_fleet::view::{Connection as Presence, FleetView, HostView};
+use herald_fleet::view::{Connection as Presence, FleetView, HostView, Suspicion};
 use herald_proto::{
     host::{HostId, ProfileName, UnitName},
     rejection::Code,
     report::Report,
+    signing::verify_any_order,
     store_path::StorePath,
     time::Timestamp,
+    topic::{Filter, Subject},
+    trust::Trust,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -44,17 +47,31 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
     let file = FleetFile::load(global)?;
     file.require_hosts()?;
     let fleet = &file.fleet;
-    let filters = fleet.hosts().flat_map(|host| fleet.reports_of(host, &args.profile)).collect();
+    let trust = file.trust.as_ref();
+    let freshness = trust.and_then(Trust::freshness);
+    // Where beacons tell what is held back, it counts what should have arrived; so that comes first.
+    let wanted = |host: &HostId| Subject::Desired(host.clone(), args.profile.clone());
+    let orders = fleet.hosts().filter(|_| freshness.is_some());
+    let orders = orders.map(|host| Filter::Exactly(fleet.topic(wanted(host))));
+    let reports = fleet.hosts().flat_map(|host| fleet.reports_of(host, &args.profile));
+    let filters = orders.chain(reports).collect();
     let mut connection = Connection::open(file.access()?, filters, args.connect_timeout).await?;
-    let mut view = FleetView::new(args.profile.clone(), fleet.hosts());
+    let mut view = FleetView::new(args.profile.clone(), fleet.hosts()).expect_beacons(freshness);
     let deadline = Instant::now() + args.wait;
     while !view.is_complete() {
         let Ok(arrival) = timeout_at(deadline, connection.next()).await else {
             break;
         };
         if let Arrival::Message { topic, payload, .. } = arrival? {
-            // What can't be verified is shown as such by the view.
-            let _ = view.observe(fleet, &topic, &payload);
+            match (&topic.subject, trust) {
+                (Subject::Desired(..), Some(trust)) => {
+                    if let Ok(order) = verify_any_order(&payload, trust) {
+                        view.order(&order);
+                    }
+                }
+                // What can't be verified is shown as such by the view.
+                _ => drop(view.observe(fleet, &topic, &payload)),
+            }
         }
     }
     connection.close().await;
@@ -69,11 +86,24 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
 
 fn print(view: &FleetView, now: Timestamp) -> anyhow::Result<()> {
     let headings = ["HOST", "PRESENCE", "PHASE", "AGE", "RUNNING", "DETAIL"];
-    output::table(headings, view.hosts().map(|(host, view)| row(host, view, now)))
+    output::table(
+        headings,
+        view.hosts().map(|(host, of_host)| {
+            let suspicion = view.suspicion(of_host, now);
+            row(host, of_host, suspicion, now)
+        }),
+    )
 }
 
-fn row(host: &HostId, view: &HostView, now: Timestamp) -> [String; 6] {
+fn row(
+    host: &HostId,
+    view: &HostView,
+    suspicion: Option<Suspicion>,
+    now: Timestamp,
+) -> [String; 6] {
     let report = view.report();
+    let suspicion = suspicion.map(|suspicion| suspicion.to_string());
+    let details = detail(view, report.map(|report| &**report));
     [
         host.to_string(),
         match view.connection() {
@@ -88,7 +118,7 @@ fn row(host: &HostId, view: &HostView, now: Timestamp) -> [String; 6] {
             .and_then(|report| report.systems.running.as_ref())
             .map_or("-", StorePath::base_name)
             .to_owned(),
-        one_line(&detail(view, report.map(|report| &**report)).join("; ")),
+        one_line(&suspicion.into_iter().chain(details).collect::<Vec<_>>().join("; ")),
     ]
 }
 

@@ -155,8 +155,10 @@ pub fn admit(
             return Admission::Refuse(Cause::new(Code::Conflict, &detail));
         }
     }
-    if let Err(cause) = check_clock(order, time).and_then(|()| check_incarnation(state, &accepted))
-    {
+    let for_now = check_clock(order, time)
+        .and_then(|()| check_incarnation(state, &accepted))
+        .and_then(|()| check_freshness(state, host, time));
+    if let Err(cause) = for_now {
         return Admission::Refuse(cause);
     }
     match check_order(state, &accepted, &order.release, host, time) {
@@ -192,6 +194,24 @@ fn check_incarnation(state: &State, order: &Accepted) -> Result<(), Cause> {
         state.incarnation
     );
     Err(Cause::new(Code::StateLost, &detail))
+}
+
+/// Without a beacon, a broker may be holding back a newer order, or this is an image that slept for
+/// months: the order is looked at again once one comes.
+fn check_freshness(state: &State, host: &Capabilities, time: Timestamp) -> Result<(), Cause> {
+    let Some(freshness) = host.freshness.filter(|freshness| !state.hears(*freshness, time)) else {
+        return Ok(());
+    };
+    let interval = freshness.interval();
+    let last = match state.beacon {
+        Some(beacon) => format!("the last beacon was signed at {beacon}"),
+        None => "no beacon was ever heard".to_owned(),
+    };
+    let detail = format!(
+        "{last}, and one is due every {interval:?}; this host's time is {time}. The order is taken \
+         once a beacon comes: does `herald beacon` run, does the broker pass it on?"
+    );
+    Err(Cause::new(Code::Stale, &detail))
 }
 
 fn check_order(

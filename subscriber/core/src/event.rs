@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use herald_proto::{
+    beacon::Freshness,
     host::UnitName,
     id::ClosureDigest,
     order::Order,
@@ -11,6 +12,7 @@ use herald_proto::{
     store_path::StorePath,
     target::Target,
     text::Prose,
+    time::Timestamp,
 };
 
 use crate::{ending::Cause, now::Monotonic, wait::Window};
@@ -83,6 +85,11 @@ pub enum Event {
         target: Option<Box<Target>>,
         /// The machine at that time.
         seen: Seen,
+    },
+    /// A beacon came, which was verified.
+    BeaconHeard {
+        /// When it was signed.
+        issued_at: Timestamp,
     },
     /// It is this profile's turn to activate.
     Permitted {
@@ -167,6 +174,7 @@ impl Event {
             Self::Held { .. } => "held",
             Self::Resumed => "resumed",
             Self::WantedBack { .. } => "wanted-back",
+            Self::BeaconHeard { .. } => "beacon-heard",
             Self::Permitted { .. } => "permitted",
             Self::ArmEnded { .. } => "arm-ended",
             Self::ActivationEnded { .. } => "activation-ended",
@@ -286,6 +294,8 @@ pub struct Capabilities {
     pub consent: Option<Duration>,
     /// Whether its boot loader can boot a system once, and the old one after that.
     pub one_shot_boot: bool,
+    /// How often a beacon has to come for orders to be taken; none where it needs none.
+    pub freshness: Option<Freshness>,
     /// Whether it reboots into the old boot default where a roll back fails.
     pub last_resort: bool,
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use herald_proto::{
+    beacon::MAX_BEACON_AHEAD,
     order::Order,
     rejection::Code,
     report::{OrderName, PhaseName, Refusal},
@@ -56,6 +57,14 @@ impl Turn<'_> {
                 }
             }
         }
+    }
+
+    /// Takes note of a beacon; an older one than was heard before says nothing.
+    pub(crate) fn beacon_heard(&mut self, issued_at: Timestamp) -> Option<()> {
+        let latest = self.state.time(self.now).plus(MAX_BEACON_AHEAD);
+        let news = self.state.beacon.is_none_or(|known| known < issued_at);
+        // It does not raise the floor of time: that is for those who sign releases.
+        (news && issued_at <= latest).then(|| self.state.beacon = Some(issued_at))
     }
 
     /// Remembers a refused message; one that comes again, as retained ones do, is said once,

@@ -1,6 +1,7 @@
 //! What a host remembers about one profile. All of it is durable but where it says otherwise.
 
 use herald_proto::{
+    beacon::Freshness,
     id::{BootId, ClosureDigest, Incarnation, Sequence, TargetHash},
     report::{Hold, OrderName, PhaseName, Refusal},
     store_path::StorePath,
@@ -36,6 +37,9 @@ pub struct State {
     pub attempts: u64,
     /// The latest time that a taken release was signed at: the clock is not believed below it.
     pub floor: Timestamp,
+    /// When the latest beacon was signed that this host has heard.
+    #[serde(default)]
+    pub beacon: Option<Timestamp>,
     /// The highest order that was taken or rejected.
     pub taken: Option<Taken>,
     /// Systems that ran here and were confirmed, or were there before; the latest last.
@@ -235,6 +239,7 @@ impl State {
             reports: 0,
             attempts,
             floor: Timestamp::default(),
+            beacon: None,
             taken: None,
             history: Vec::new(),
             staged: None,
@@ -248,6 +253,11 @@ impl State {
     /// Gives the time to judge orders by: the clock, but never before a time that was signed.
     pub fn time(&self, now: &Now) -> Timestamp {
         now.wall.max(self.floor)
+    }
+
+    /// Tells whether a beacon vouches that nobody holds messages back, at this time.
+    pub fn hears(&self, freshness: Freshness, time: Timestamp) -> bool {
+        self.beacon.is_some_and(|beacon| time < freshness.end_of(beacon))
     }
 
     /// Gives the digest that was recorded for a system.

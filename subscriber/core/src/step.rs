@@ -86,6 +86,7 @@ impl Turn<'_> {
             Event::Held { reason } => self.held(reason),
             Event::Resumed => self.resumed()?,
             Event::WantedBack { target, seen } => self.wanted_back(target, &seen)?,
+            Event::BeaconHeard { issued_at } => self.beacon_heard(issued_at)?,
             Event::Permitted { attempt, seen } => {
                 self.concerns(attempt, PhaseName::Waiting)?;
                 self.permitted(&seen)?;

@@ -100,13 +100,15 @@ async fn follow(process: Process) {
         windows: false,
         consent: None,
         one_shot_boot: false,
+        freshness: None,
         last_resort: false,
     };
     let permits = Rc::new(Permits::default());
     let driver = Driver::new(ports, order::trust(), order::reader(), host, permits, state);
     tokio::task::spawn_local(stay_connected(world, connected, messages));
     let (_door, requests) = mpsc::channel(1);
-    driver.run(orders, requests).await;
+    let (_beacons, silence) = watch::channel(Vec::new());
+    driver.run(orders, silence, requests).await;
 }
 
 /// Connects whenever there is a network, and takes what the broker retains.
@@ -165,6 +167,9 @@ impl Voice for Radio {
             machine.say(format_args!("        report {number}: {phase} {detail}"));
         }
     }
+
+    // There are no heartbeats in this world.
+    fn keep_in_mind(&self, _state: &State) {}
 
     fn prove_link(&self) -> Pending<'_, ()> {
         Box::pin(async {

@@ -97,6 +97,98 @@ fn the_death_of_an_older_session_is_stale_whenever_it_comes() {
 }
 
 #[test]
+fn heartbeats_of_a_session_are_numbered_and_nothing_follows_its_death() {
+    let mut scene = Scene::new();
+    let beat = |session, beat, beacon| Presence {
+        beat,
+        beacon: Some(Timestamp::from_millis(beacon)),
+        ..presence("a", session, Liveness::Online)
+    };
+    scene.presence(&beat(4, 2, 20));
+    scene.presence(&beat(4, 1, 10));
+    assert_eq!(scene.a().beacon(), Some(Timestamp::from_millis(20)));
+    assert_eq!(scene.presence(&presence("a", 4, Liveness::Offline)), Connection::Offline);
+    assert_eq!(scene.presence(&beat(4, 3, 30)), Connection::Offline);
+    assert_eq!(scene.presence(&beat(5, 0, 30)), Connection::Online);
+}
+
+/// A fleet with a beacon every minute; the order 7 was signed at minute 10 for `a`.
+fn scene_with_beacons() -> (Scene, impl Fn(u64) -> Timestamp) {
+    let minute = |n: u64| Timestamp::from_millis(n * 60_000);
+    let mut scene = Scene::new();
+    scene.view = scene.view.expect_beacons(Freshness::every(Duration::from_secs(60)));
+    let mut draft = crate::testing::draft(vec![crate::testing::target("a")]);
+    (draft.sequence, draft.issued_at) = (Sequence::new(7), minute(10));
+    draft.not_before = draft.issued_at;
+    draft.expires_at = minute(10_000);
+    let key = host_key(100);
+    let composed = crate::compose::compose(&draft, &[&key]).unwrap();
+    let trust = crate::signers::implied_trust(scene.fleet.id(), [key.public()]).unwrap();
+    let order = herald_proto::signing::verify_any_order(&composed.orders[0].message, &trust);
+    scene.view.order(&order.unwrap());
+    (scene, minute)
+}
+
+fn heard(beacon: Timestamp, taken: u64) -> Presence {
+    Presence {
+        time: beacon,
+        beat: 1,
+        beacon: Some(beacon),
+        hearing: Some(Hearing::Fresh),
+        taken: vec![herald_proto::presence::TakenOrder {
+            profile: ProfileName::system(),
+            sequence: Sequence::new(taken),
+        }],
+        ..presence("a", 1, Liveness::Online)
+    }
+}
+
+#[test]
+fn an_order_that_a_host_does_not_know_after_later_beacons_is_withheld() {
+    let (mut scene, minute) = scene_with_beacons();
+    let mut suspicion = |message: &Presence| {
+        let mut at = message.clone();
+        at.session = message.time.as_millis();
+        scene.presence(&at);
+        scene.view.suspicion(scene.view.host(&host("a")).unwrap(), message.time)
+    };
+    assert_eq!(suspicion(&heard(minute(10), 6)), None, "it may still be on its way");
+    let withheld = Suspicion::Withheld { wanted: Sequence::new(7), beacon: minute(11) };
+    assert_eq!(suspicion(&heard(minute(11), 6)), Some(withheld));
+    assert_eq!(suspicion(&heard(minute(12), 7)), None, "it took it");
+}
+
+#[test]
+fn an_order_that_a_host_refused_is_not_withheld() {
+    let (mut scene, minute) = scene_with_beacons();
+    scene.presence(&heard(minute(12), 6));
+    let suspects = |scene: &Scene| scene.view.suspicion(scene.a(), minute(12)).is_some();
+    assert!(suspects(&scene));
+    let message = scene.a().wanted.as_ref().unwrap().message;
+    let mut said = numbered(3, PhaseName::Idle);
+    said.refusal = Some(herald_proto::report::Refusal {
+        message,
+        code: herald_proto::rejection::Code::StateLost,
+        detail: "a new state".parse().unwrap(),
+    });
+    scene.status(&said, 1);
+    assert!(!suspects(&scene));
+}
+
+#[test]
+fn a_host_that_hears_no_beacons_and_one_whose_heartbeats_stay_away_are_shown() {
+    let (mut scene, minute) = scene_with_beacons();
+    let mut message = heard(minute(20), 7);
+    message.hearing = Some(Hearing::Stale);
+    scene.presence(&message);
+    let at = |scene: &Scene, time| scene.view.suspicion(scene.a(), time);
+    assert_eq!(at(&scene, minute(21)), Some(Suspicion::Stale { beacon: Some(minute(20)) }));
+    assert_eq!(at(&scene, minute(23)), Some(Suspicion::Silent { last: minute(20) }));
+    scene.presence(&presence("a", 1, Liveness::Offline));
+    assert_eq!(at(&scene, minute(23)), None, "it is known to be away");
+}
+
+#[test]
 fn a_view_is_complete_when_every_host_has_answered_or_can_not_be_believed() {
     let mut scene = Scene::new();
     for (name, key) in [("a", 1), ("b", 9)] {

@@ -244,6 +244,10 @@ impl Actor {
             boot: report.boot,
             time: report.time,
             agent: report.agent.clone(),
+            beat: 0,
+            beacon: None,
+            hearing: None,
+            taken: vec![],
         };
         signing::sign_as_host(&presence, &self.fleet, &self.host.key)
     }

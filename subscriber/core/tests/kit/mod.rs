@@ -93,6 +93,7 @@ pub(crate) fn capabilities() -> Capabilities {
         windows: false,
         consent: None,
         one_shot_boot: false,
+        freshness: None,
         last_resort: false,
     }
 }
@@ -229,6 +230,7 @@ pub(crate) fn attempt_of(event: &mut Event) -> Option<&mut u64> {
         | Event::Measured { .. }
         | Event::Held { .. }
         | Event::Resumed
+        | Event::BeaconHeard { .. }
         | Event::WantedBack { .. }
         | Event::Tick { .. } => None,
     }

@@ -1,0 +1,91 @@
+//! `herald beacon`.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, bail};
+use herald_client::Message;
+use herald_fleet::signers;
+use herald_proto::{
+    WIRE_VERSION, beacon::Beacon, key::SecretKey, signing::sign_beacon, topic::Subject,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use crate::{
+    cli::Global,
+    clock,
+    connection::{Arrival, Connection},
+    fleet_file::FleetFile,
+    key_file, output,
+};
+
+/// Publish the fleet's beacon, again and again.
+///
+/// Where the trust file has [freshness], hosts take orders only while a beacon comes at least every
+/// two intervals: so no broker can hold newer orders back unnoticed. It is signed by the keys of
+/// [rollout]. Several machines may send it at once; the latest counts. Ctrl-c ends it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A secret key of [rollout]; again for more [default: the only one in the user's keys]
+    #[arg(long = "key", value_name = "FILE")]
+    keys: Vec<PathBuf>,
+    /// Publish one, and end
+    #[arg(long)]
+    once: bool,
+    /// How long connecting, and one delivery with --once, may take
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    connect_timeout: Duration,
+}
+
+pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let file = FleetFile::load(global)?;
+    let Some(trust) = &file.trust else {
+        bail!(
+            "the fleet file {} names no trust file, which says who may sign beacons",
+            file.path.display()
+        );
+    };
+    let keys = key_file::load_all(&args.keys)?;
+    signers::check_rollout(trust, file.fleet.id(), keys.iter().map(SecretKey::public))?;
+    let every = match trust.freshness() {
+        Some(freshness) => freshness.interval(),
+        None if args.once => Duration::ZERO,
+        None => bail!("the trust file has no [freshness] interval: no host waits for beacons"),
+    };
+    let mut connection = Connection::open(file.access()?, Vec::new(), args.connect_timeout).await?;
+    let sign = || {
+        let fleet = file.fleet.id().clone();
+        let beacon = Beacon { version: WIRE_VERSION, fleet, issued_at: clock::now() };
+        let payload = sign_beacon(&beacon, &keys.iter().collect::<Vec<_>>());
+        Message::new(file.fleet.topic(Subject::Beacon), payload)
+    };
+    if args.once {
+        let delivery = timeout(args.connect_timeout, connection.client.publish(sign())).await;
+        delivery.context("the broker did not acknowledge the beacon in time")??;
+        connection.close().await;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::note(&format!("a beacon every {}; ctrl-c ends it", clock::span(every)));
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut turns = interval(every);
+    // After a suspend one is enough.
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => break,
+            _ = terminate.recv() => break,
+            arrival = connection.next() => match arrival? {
+                Arrival::Lost(why) => output::note(&format!("{why}; trying again")),
+                Arrival::Back => output::note("connected again"),
+                Arrival::Message { .. } => {}
+            },
+            // The client keeps the latest for as long as there is no connection.
+            _ = turns.tick() => drop(connection.client.publish(sign())),
+        }
+    }
+    connection.close().await;
+    Ok(ExitCode::SUCCESS)
+}
