@@ -12,7 +12,7 @@ use herald_proto::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
-    task::AbortHandle,
+    task::JoinHandle,
     time::{Instant, sleep},
 };
 
@@ -64,17 +64,25 @@ impl Default for Permits {
 
 /// Something that is under way; a new one ends the old.
 #[derive(Default)]
-struct Task(Option<AbortHandle>);
+struct Task(Option<JoinHandle<()>>);
 
 impl Task {
     fn replace(&mut self, work: impl Future<Output = ()> + 'static) {
         self.stop();
-        self.0 = Some(tokio::task::spawn_local(work).abort_handle());
+        self.0 = Some(tokio::task::spawn_local(work));
     }
 
     fn stop(&mut self) {
         if let Some(handle) = self.0.take() {
             handle.abort();
+        }
+    }
+
+    /// Stops it, and waits until the programs that it ran are told to end.
+    async fn end(&mut self) {
+        if let Some(handle) = self.0.take() {
+            handle.abort();
+            let _ = handle.await;
         }
     }
 }
@@ -328,7 +336,8 @@ impl Driver {
                 });
             }
             Effect::Abandon { .. } => {
-                self.current.stop();
+                // Before what it leaves is cleaned up.
+                self.current.end().await;
                 self.check.stop();
             }
             Effect::LookAtWindows { attempt, at } => self.queue.replace(async move {

@@ -41,6 +41,8 @@ impl Turn<'_> {
         if target.action == Action::Stage {
             let name = order.name();
             self.end(name, Ending::Succeeded);
+            let keep = self.state.kept();
+            self.effects.push(Effect::CleanUp { attempt, keep });
         } else if held && changes && !order.is_by_hand() {
             *wait = Wait::Hold;
             self.report();

@@ -72,7 +72,7 @@ fn each_action_does_its_part_and_no_more() {
             old(),
             old(),
         ),
-        (Action::Stage, "realise", old(), old()),
+        (Action::Stage, "realise clean-up", old(), old()),
         (Action::None, "", old(), old()),
     ];
     for (action, expected, running, boot_default) in cases {
