@@ -60,12 +60,14 @@ idle ended : wanted-back : realising : report:accepted report realise
 activating confirming almost-proved : wanted-back wanted-back-at-once : rolling-back : roll-back report
 
 waiting-for-permit : permitted : armed : arm report
+waiting-for-permit : permitted-units-unknown : = : release-permit report
 waiting-for-permit : permitted-too-late : expired : abandon release-permit report clean-up
 waiting-for-permit : permitted-over-nothing : failed : abandon release-permit report clean-up
 
 armed : armed armed-over-target : activating : activate report
 armed : armed-over-other : overridden-locally : disarm release-permit report clean-up measure
 armed : arm-failed : failed : disarm release-permit report clean-up
+armed : switch-refused : rejected : disarm release-permit report clean-up
 
 activating : exited-0 exited-4 : confirming : prove-link check-health report
 activating
@@ -159,11 +161,16 @@ const EVENTS: &[(&str, Happening)] = &[
         host.pass(VALIDITY);
         permitted(host, Some(old()))
     }),
+    ("permitted-units-unknown", |host| {
+        let seen = Seen { failed_units: None, ..host.seen.clone() };
+        Event::Permitted { attempt: host.attempt(), seen }
+    }),
     ("permitted-over-nothing", |host| permitted(host, None)),
     ("armed", |host| arm_ended(host, Ok(()), old())),
     ("armed-over-target", |host| arm_ended(host, Ok(()), new(1))),
     ("armed-over-other", |host| arm_ended(host, Ok(()), other())),
     ("arm-failed", |host| arm_ended(host, Err(failure(Code::ArmFailed, false)), old())),
+    ("switch-refused", |host| arm_ended(host, Err(failure(Code::RebootNeeded, false)), old())),
     ("exited-0", |host| activation_ended(host, exited(0), Some(new(1)))),
     ("exited-4", |host| activation_ended(host, exited(4), Some(new(1)))),
     ("exited-0-over-previous", |host| activation_ended(host, exited(0), Some(old()))),
