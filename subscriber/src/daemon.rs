@@ -18,11 +18,12 @@ use crate::{
     },
     clock::Clock,
     config::{Config, Profile, Restart, Runner},
-    driver::{Driver, Permits},
+    driver::Driver,
     identity::{self, Sessions},
     link::{Link, Speaker},
     os::{Linux, System},
     own_update::OwnUpdate,
+    permits::Permits,
     ports::Ports,
 };
 
@@ -82,7 +83,7 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     }
     let (trust, permits) = (Rc::new(trust), Rc::new(Permits::default()));
     // Who knocks here is let in by the profile's driver.
-    let mut doors = Vec::new();
+    let (mut doors, mut drivers) = (Vec::new(), Vec::new());
     for (name, profile, folder, memory, state) in states {
         let orders = link.orders(&name);
         let records = Records::new(&folder);
@@ -117,7 +118,11 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
             Driver::new(ports, Rc::clone(&trust), reader, host, Rc::clone(&permits), state);
         let (door, requests) = mpsc::channel(REQUESTS);
         doors.push(door);
-        tokio::task::spawn_local(driver.run(orders, requests));
+        drivers.push(driver.run(orders, requests));
+    }
+    // Only now, as each has the permit already that it had when the subscriber stopped.
+    for driver in drivers {
+        tokio::task::spawn_local(driver);
     }
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -16,6 +16,7 @@ pub mod identity;
 pub mod link;
 pub mod os;
 pub mod own_update;
+pub mod permits;
 pub mod ports;
 pub mod prepare_reboot;
 pub mod request;

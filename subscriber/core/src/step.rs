@@ -26,6 +26,18 @@ pub struct Step {
     pub effects: Vec<Effect>,
 }
 
+impl Step {
+    /// Leaves out a report number, which is said by other means.
+    pub fn skip_a_report_number(&mut self) {
+        self.state.reports += 1;
+        for effect in &mut self.effects {
+            if let Effect::Report(body) = effect {
+                body.number += 1;
+            }
+        }
+    }
+}
+
 /// An event that does not belong to the phase: it came late, or twice. Nothing changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Illegal {

@@ -12,8 +12,9 @@ use herald_subscriber::{
         windows::Calendar,
     },
     config::{Profile, Restart, Runner},
-    driver::{Driver, Permits},
+    driver::Driver,
     os::System,
+    permits::Permits,
     ports::{Memory, Pending, Ports, Voice},
 };
 use tokio::{
