@@ -100,12 +100,14 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
                 &config.store_dir,
                 roots,
                 unsynced.clone(),
+                config.room.clone(),
             )),
             activation: Box::new(Activator::new(
                 &name,
                 &profile,
                 config.runner,
                 restart.clone(),
+                config.room.clone(),
                 records,
             )),
             windows: Box::new(config.window.clone()),
@@ -141,7 +143,8 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
 
 /// Tells what to watch where the subscriber is part of a system that is switched.
 fn own_update(config: &Config) -> Option<OwnUpdate> {
-    let unit = (config.runner == Runner::Systemd).then(own_unit::of_this_process).flatten()?;
+    let unit =
+        (config.runner == Runner::Systemd).then(|| own_unit::of_this_process(&Linux)).flatten()?;
     let current = config.profiles.get(&ProfileName::system())?.current.clone();
     let records = |name: &ProfileName| Records::new(&config.state_dir.join(name.as_str()));
     let records = config.profiles.keys().map(records).collect();

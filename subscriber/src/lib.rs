@@ -21,4 +21,5 @@ pub mod ports;
 pub mod prepare_reboot;
 pub mod request;
 pub mod roll_back;
+pub mod room;
 pub mod runner;

@@ -16,6 +16,7 @@ use herald_subscriber::{
     os::System,
     permits::Permits,
     ports::{Memory, Pending, Ports, Voice},
+    room::Room,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -77,6 +78,7 @@ async fn follow(process: Process) {
             STORE,
             ROOTS.into(),
             Unsynced::new(UNSYNCED.into(), boot),
+            Room::default(),
         )),
         activation: Box::new(Activator::new(
             &name,
@@ -88,6 +90,7 @@ async fn follow(process: Process) {
                 own_profile: OWN_PROFILE.into(),
                 is_last_resort: false,
             },
+            Room::default(),
             Records::on(Arc::clone(&os), folder),
         )),
         windows: Box::new(None::<Calendar>),
