@@ -304,15 +304,13 @@ fn another_extent_than_was_signed_is_refused_by_name_and_more_is_not_fetched() {
     let fleet = Fleet::new();
     let system = fleet.system("1");
     let found = fleet.closure(&system);
-    for signed in
-        [Closure { size: found.size / 100, ..found }, Closure { paths: found.paths - 1, ..found }]
-    {
-        let answer = realise(&fleet, &system, Integrity::Closure(signed));
-        let detail = refused(&answer, Code::ClosureMismatch, false);
-        let missing = format!("{} paths and", found.paths);
-        assert!(detail.contains(&missing) && detail.contains("are missing"), "{detail}");
-        assert!(!fleet.has(&system));
-    }
+    // Nix rounds sizes to more than this closure has: that rule has a test of its own.
+    let signed = Closure { paths: found.paths - 1, ..found };
+    let answer = realise(&fleet, &system, Integrity::Closure(signed));
+    let detail = refused(&answer, Code::ClosureMismatch, false);
+    let missing = format!("{} paths and", found.paths);
+    assert!(detail.contains(&missing) && detail.contains("are missing"), "{detail}");
+    assert!(!fleet.has(&system));
     for signed in
         [Closure { size: found.size + 1, ..found }, Closure { paths: found.paths + 1, ..found }]
     {
