@@ -68,6 +68,10 @@ codes! {
         ArmFailed = 44 => "arm-failed",
         /// There was no room left.
         DiskFull = 45 => "disk-full",
+        /// The state of the host can't be stored.
+        StateNotStored = 46 => "state-not-stored",
+        /// systemd does not say which units are failed.
+        UnitsUnknown = 47 => "units-unknown",
         /// Somebody at the host holds it.
         Held = 50 => "held",
         /// No maintenance window is open.

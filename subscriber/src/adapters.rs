@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod boot_loader;
 pub mod command;
+mod fetched;
 pub mod health;
 pub mod launcher;
 pub mod link_watch;
@@ -14,5 +15,6 @@ pub mod record;
 pub mod state_store;
 pub mod switch_folder;
 pub mod systems;
+pub mod toplevel_mark;
 pub mod unsynced;
 pub mod windows;

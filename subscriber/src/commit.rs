@@ -45,7 +45,7 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
     let mut boot = command::program(record.target.as_path().join(SWITCH_PROGRAM));
     boot.arg("boot");
     // Where it is not free in time, `boot` says so.
-    SwitchFolder::beside(&record.current).wait_until_free(FOREIGN_SWITCH_LIMIT).await;
+    SwitchFolder::beside(&record.current).wait_until_free(&*os, FOREIGN_SWITCH_LIMIT).await;
     let committed = async {
         if record.profile_is_anothers(&os) {
             return Err(format!("somebody set {} meanwhile", record.profile.display()));

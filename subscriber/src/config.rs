@@ -21,6 +21,8 @@ use crate::{
         boot_loader::BootLoader,
         windows::{BadCalendar, Calendar},
     },
+    os::Linux,
+    room::Room,
 };
 
 /// What the host is, where things are, and how activations are run.
@@ -63,6 +65,9 @@ pub struct Config {
     /// How the machine is restarted, and when.
     #[serde(default)]
     pub reboot: Reboot,
+    /// How much room stays on the disks.
+    #[serde(default)]
+    pub room: Room,
     /// The profiles that releases may name.
     #[serde(default = "default_profiles")]
     pub profiles: BTreeMap<ProfileName, Profile>,
@@ -267,7 +272,7 @@ impl Config {
         let Reboot { command, boot_loader, own_profile, if_roll_back_fails } = &self.reboot;
         Restart {
             command: command.clone(),
-            loader: boot_loader.clone().unwrap_or_else(BootLoader::detect),
+            loader: boot_loader.clone().unwrap_or_else(|| BootLoader::detect(&Linux)),
             own_profile: own_profile.clone(),
             is_last_resort: if_roll_back_fails.unwrap_or(self.runner == Runner::Systemd),
         }
@@ -299,6 +304,9 @@ impl Config {
         }
         let own_profile = &self.reboot.own_profile;
         absolute("reboot.own_profile", own_profile, own_profile.is_absolute())?;
+        if let Some(folder) = &self.room.boot_folder {
+            absolute("room.boot_folder", folder, folder.is_absolute())?;
+        }
         for (setting, file) in self.login.files().chain(self.tls.files()) {
             absolute(setting, file, file.is_absolute())?;
         }
@@ -409,6 +417,8 @@ mod tests {
             (format!("{MINIMAL}\ntls.ca = \"ca.pem\""), home.clone(), "tls.ca"),
             (format!("{MINIMAL}\nconsent.deadline = \"soon\""), home.clone(), "consent"),
             (format!("{MINIMAL}\nreboot.own_profile = \"p\""), home.clone(), "reboot.own_profile"),
+            (format!("{MINIMAL}\nroom.store = \"12 parsecs\""), home.clone(), "12 parsecs"),
+            (format!("{MINIMAL}\nroom.boot_folder = \"b\""), home.clone(), "room.boot_folder"),
             (format!("{MINIMAL}\nreboot.boot_loader.kind = \"lilo\""), home.clone(), "lilo"),
             (format!("{MINIMAL}\nwindow.opens = [\"Sat\"]"), home.clone(), "lasts"),
             (format!("{MINIMAL}\nsession = \"durable\""), home, "durable"),

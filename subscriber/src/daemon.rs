@@ -18,11 +18,12 @@ use crate::{
     },
     clock::Clock,
     config::{Config, Profile, Restart, Runner},
-    driver::{Driver, Permits},
+    driver::Driver,
     identity::{self, Sessions},
     link::{Link, Speaker},
     os::{Linux, System},
     own_update::OwnUpdate,
+    permits::Permits,
     ports::Ports,
 };
 
@@ -83,7 +84,7 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     }
     let (trust, permits) = (Rc::new(trust), Rc::new(Permits::default()));
     // Who knocks here is let in by the profile's driver.
-    let mut doors = Vec::new();
+    let (mut doors, mut drivers) = (Vec::new(), Vec::new());
     for (name, profile, folder, memory, state) in states {
         let (orders, beacons) = (link.orders(&name), link.beacons());
         let records = Records::new(&folder);
@@ -100,12 +101,14 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
                 &config.store_dir,
                 roots,
                 unsynced.clone(),
+                config.room.clone(),
             )),
             activation: Box::new(Activator::new(
                 &name,
                 &profile,
                 config.runner,
                 restart.clone(),
+                config.room.clone(),
                 records,
             )),
             windows: Box::new(config.window.clone()),
@@ -119,7 +122,11 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
             Driver::new(ports, Rc::clone(&trust), reader, host, Rc::clone(&permits), state);
         let (door, requests) = mpsc::channel(REQUESTS);
         doors.push(door);
-        tokio::task::spawn_local(driver.run(orders, beacons, requests));
+        drivers.push(driver.run(orders, beacons, requests));
+    }
+    // Only now, as each has the permit already that it had when the subscriber stopped.
+    for driver in drivers {
+        tokio::task::spawn_local(driver);
     }
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -138,7 +145,8 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
 
 /// Tells what to watch where the subscriber is part of a system that is switched.
 fn own_update(config: &Config) -> Option<OwnUpdate> {
-    let unit = (config.runner == Runner::Systemd).then(own_unit::of_this_process).flatten()?;
+    let unit =
+        (config.runner == Runner::Systemd).then(|| own_unit::of_this_process(&Linux)).flatten()?;
     let current = config.profiles.get(&ProfileName::system())?.current.clone();
     let records = |name: &ProfileName| Records::new(&config.state_dir.join(name.as_str()));
     let records = config.profiles.keys().map(records).collect();

@@ -1,6 +1,6 @@
 //! The one loop of a profile: event, step, persist, effects.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{io, rc::Rc, time::Duration};
 
 use herald_core::{
     Capabilities, Effect, Event, Illegal, Realised, ReportBody, Seen, Standing, State, Step, Wake,
@@ -16,13 +16,14 @@ use herald_proto::{
     trust::Trust,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
-    task::AbortHandle,
+    sync::{mpsc, watch},
+    task::JoinHandle,
     time::{Instant, sleep},
 };
 
 use crate::{
     adapters::state_store,
+    permits::{Permit, Permits},
     ports::Ports,
     request::{Asked, Refused, Request, Status, wanted_back},
 };
@@ -51,35 +52,36 @@ pub struct Driver {
     inbox: mpsc::UnboundedReceiver<Event>,
     current: Task,
     check: Task,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Permit>,
     /// Waits for the permit, a window, or somebody's consent.
     queue: Task,
     /// From when on there being no connection is believed.
     settled: Instant,
-}
-
-/// The host's one activation permit, for which its profiles queue.
-pub struct Permits(Arc<Semaphore>);
-
-impl Default for Permits {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
-    }
+    /// Whether a state was stored since the start.
+    has_stored: bool,
 }
 
 /// Something that is under way; a new one ends the old.
 #[derive(Default)]
-struct Task(Option<AbortHandle>);
+struct Task(Option<JoinHandle<()>>);
 
 impl Task {
     fn replace(&mut self, work: impl Future<Output = ()> + 'static) {
         self.stop();
-        self.0 = Some(tokio::task::spawn_local(work).abort_handle());
+        self.0 = Some(tokio::task::spawn_local(work));
     }
 
     fn stop(&mut self) {
         if let Some(handle) = self.0.take() {
             handle.abort();
+        }
+    }
+
+    /// Stops it, and waits until the programs that it ran are told to end.
+    async fn end(&mut self) {
+        if let Some(handle) = self.0.take() {
+            handle.abort();
+            let _ = handle.await;
         }
     }
 }
@@ -95,6 +97,9 @@ impl Driver {
         state: State,
     ) -> Self {
         let (events, inbox) = mpsc::unbounded_channel();
+        // What was under way when the subscriber stopped had the permit: it has it before any
+        // other profile's driver runs.
+        let permit = state.phase.attempt().and_then(|_| permits.take());
         Self {
             ports: Rc::new(ports),
             trust,
@@ -106,9 +111,10 @@ impl Driver {
             inbox,
             current: Task::default(),
             check: Task::default(),
-            permit: None,
+            permit,
             queue: Task::default(),
             settled: Instant::now() + FIRST_CONNECTION,
+            has_stored: false,
         }
     }
 
@@ -119,10 +125,6 @@ impl Driver {
         mut beacons: watch::Receiver<Vec<u8>>,
         mut requests: mpsc::Receiver<Asked>,
     ) {
-        if self.state.phase.attempt().is_some() {
-            // What was under way when the subscriber stopped had the permit.
-            self.permit = Arc::clone(&self.permits.0).try_acquire_owned().ok();
-        }
         if self.state.standing == Standing::Known {
             self.sweep().await;
         }
@@ -285,44 +287,54 @@ impl Driver {
         }
     }
 
-    /// Makes the new state durable. Nothing follows from a state that is not: while the disk is
-    /// full the host says so, and waits.
+    /// Makes the new state durable. Nothing follows from a state that is not: while it can't be
+    /// stored the host says so, and waits, for as long as that takes.
     async fn persist(&mut self, next: &mut Step) {
         if state_store::encode(&next.state) != state_store::encode(&self.state) {
             let (from, to) = (self.state.phase.name(), next.state.phase.name());
             if from != to {
                 tracing::info!(profile = %self.reader.profile, %from, %to, "phase");
             }
+            // The number after the last one that is stored is for saying that nothing can be. The
+            // run before may have said it, and could not store that it had.
+            let mut reserved = false;
+            if !self.has_stored {
+                next.skip_a_report_number();
+                reserved = true;
+            }
             let mut said = false;
             while let Err(error) = self.ports.memory.save(&next.state) {
-                tracing::error!(%error, "the state can't be stored: make room on the disk; trying again");
+                tracing::error!(%error, "the state can't be stored; trying again");
                 if !said {
-                    self.say_not_stored(&error.to_string(), next).await;
+                    if !reserved {
+                        next.skip_a_report_number();
+                    }
+                    self.say_not_stored(&error).await;
                     said = true;
                 }
                 sleep(STORE_RETRY).await;
             }
+            self.has_stored = true;
         }
         self.state = next.state.clone();
         self.ports.voice.keep_in_mind(&self.state);
     }
 
-    /// Reports that the host is stuck where it was, under a number of its own: those of the step
-    /// are moved up by one.
-    async fn say_not_stored(&self, error: &str, next: &mut Step) {
-        let number = self.state.reports + 1;
-        next.state.reports += 1;
-        for effect in &mut next.effects {
-            if let Effect::Report(body) = effect {
-                body.number += 1;
+    /// Reports that the host is stuck where it was.
+    async fn say_not_stored(&self, error: &io::Error) {
+        let (code, what_to_do) = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                (Code::DiskFull, "make room")
             }
-        }
-        let detail =
-            format!("the state can't be stored, and nothing goes on until it can: {error}");
+            _ => (Code::StateNotStored, "look at the disk"),
+        };
+        let detail = format!(
+            "the state can't be stored, and nothing goes on until it can; {what_to_do}: {error}"
+        );
         let body = ReportBody {
-            number,
+            number: self.state.reports + 1,
             phase: self.state.phase.name(),
-            code: Some(Code::DiskFull),
+            code: Some(code),
             detail: Some(Prose::lossy(&detail)),
             order: self.state.phase.order(),
             refusal: self.state.refusal.clone(),
@@ -363,7 +375,8 @@ impl Driver {
                 });
             }
             Effect::Abandon { .. } => {
-                self.current.stop();
+                // Before what it leaves is cleaned up.
+                self.current.end().await;
                 self.check.stop();
             }
             Effect::LookAtWindows { attempt, at } => self.queue.replace(async move {
@@ -378,9 +391,9 @@ impl Driver {
             Effect::RequestPermit { attempt } => {
                 self.queue.stop();
                 if self.permit.is_none() {
-                    match Arc::clone(&self.permits.0).try_acquire_owned() {
-                        Ok(permit) => self.permit = Some(permit),
-                        Err(_) => return self.queue_for_permit(attempt),
+                    match self.permits.take() {
+                        Some(permit) => self.permit = Some(permit),
+                        None => return self.queue_for_permit(attempt),
                     }
                 }
                 let settled = self.settled;
@@ -457,9 +470,9 @@ impl Driver {
     /// Waits for the permit; having got it, says so, and the core asks again if it still wants it.
     fn queue_for_permit(&mut self, attempt: u64) {
         let (ports, events) = (Rc::clone(&self.ports), self.events.clone());
-        let (permits, settled) = (Arc::clone(&self.permits.0), self.settled);
+        let (permits, settled) = (Rc::clone(&self.permits), self.settled);
         self.queue.replace(async move {
-            let Ok(permit) = permits.acquire_owned().await else { return };
+            let permit = permits.wait().await;
             let seen = settled_look(&ports, settled).await;
             drop(events.send(Event::Permitted { attempt, seen }));
             std::future::pending::<()>().await;

@@ -298,7 +298,7 @@ impl Voice for ProfileVoice {
                 profile: seen.profile.clone(),
                 previous: state.previous(seen.running.as_ref()).cloned(),
             },
-            failed_units: seen.failed_units.iter().take(NAMED_UNITS).cloned().collect(),
+            failed_units: seen.failed_units.iter().flatten().take(NAMED_UNITS).cloned().collect(),
             hold: state.hold.clone(),
         };
         let payload = sign_as_host(&report, fleet, key);

@@ -42,6 +42,21 @@ pub trait Os: fmt::Debug + Send + Sync {
     /// Tells whether there is something, links followed.
     fn exists(&self, path: &Path) -> bool;
 
+    /// Gives the size of a file in bytes, links followed.
+    ///
+    /// # Errors
+    /// What the file system said.
+    fn size(&self, path: &Path) -> io::Result<u64>;
+
+    /// Gives how many bytes there is room for in the file system that holds a path.
+    ///
+    /// # Errors
+    /// What the file system said.
+    fn free(&self, path: &Path) -> io::Result<u64>;
+
+    /// Tells whether somebody has the lock of a file (flock(2)).
+    fn is_locked(&self, path: &Path) -> bool;
+
     /// Lists the names in a folder.
     ///
     /// # Errors
@@ -53,6 +68,19 @@ pub trait Os: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the file system said; the old file is still there whole.
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()>;
+
+    /// Writes a file in its place, block for block, and makes its content durable: a boot loader may
+    /// know it by its blocks. Cut off in the middle, some of it is old.
+    ///
+    /// # Errors
+    /// What the file system said.
+    fn overwrite(&self, path: &Path, content: &[u8]) -> io::Result<()>;
+
+    /// Makes a folder with those above it, where they are missing; they are not durable yet.
+    ///
+    /// # Errors
+    /// What the file system said.
+    fn make_folder(&self, folder: &Path) -> io::Result<()>;
 
     /// Makes a symbolic link; it is not durable yet.
     ///

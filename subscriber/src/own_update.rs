@@ -48,7 +48,7 @@ impl OwnUpdate {
         let started_with = store_path_at(&*self.os, &self.current);
         loop {
             watch.replaced().await?;
-            SwitchFolder::beside(&self.current).wait_until_free(SWITCH_LIMIT).await;
+            SwitchFolder::beside(&self.current).wait_until_free(&*self.os, SWITCH_LIMIT).await;
             while self.is_busy() {
                 sleep(LOOK).await;
             }
@@ -57,7 +57,7 @@ impl OwnUpdate {
             else {
                 continue;
             };
-            if own_unit::differs(&self.unit, before, &now) {
+            if own_unit::differs(&*self.os, &self.unit, before, &now) {
                 tracing::info!(unit = %self.unit, system = %now, "starting anew, as its unit changed");
                 if let Err(error) = own_unit::request_restart(&*self.os, &self.unit).await {
                     tracing::error!(unit = %self.unit, %error, "cannot start anew");

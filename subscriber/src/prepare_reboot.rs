@@ -3,7 +3,7 @@
 //! The old system stays the default all along: it is the old one's `boot` that is run. Like a
 //! commit this outlives the subscriber, as a boot loader's installer must not be cut off.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 use crate::{
     adapters::{
@@ -32,7 +32,7 @@ async fn prepare(os: &dyn Os, record: &ArmedRecord) -> Result<(), String> {
         record.reboot.as_ref().ok_or("the armed record is not about a reboot")?;
     remove_profile(os, own_profile).map_err(|error| error.to_string())?;
     if let Some(folder) = own_profile.parent() {
-        fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+        os.make_folder(folder).map_err(|error| error.to_string())?;
     }
     let mut set = command::program("nix-env");
     set.arg("--profile").arg(own_profile).arg("--set").arg(record.target.as_path());
@@ -40,7 +40,7 @@ async fn prepare(os: &dyn Os, record: &ArmedRecord) -> Result<(), String> {
     let mut boot = command::program(record.previous.as_path().join(SWITCH_PROGRAM));
     boot.arg("boot").env("NIXOS_NO_CHECK", "1");
     os.run(&mut boot, BOOT_LIMIT).await.map_err(|error| error.to_string())?;
-    loader.boot_once(own_profile, record.target.as_path()).await
+    loader.boot_once(os, own_profile, record.target.as_path()).await
 }
 
 /// Removes a profile with its generations; boot loaders forget it when `boot` is run next.

@@ -250,7 +250,7 @@ async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
 
     // What somebody else's switch makes of the machine is looked at when it has ended.
     let folder = SwitchFolder::beside(&record.current);
-    if !folder.wait_until_free(FOREIGN_SWITCH_LIMIT).await {
+    if !folder.wait_until_free(os, FOREIGN_SWITCH_LIMIT).await {
         let lock = folder.lock();
         note("waiting", Err(format!("another switch has held {} for long", lock.display())));
     }
@@ -273,13 +273,13 @@ async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
             None => committed,
         };
     if record.activates {
-        let forgotten = folder.forget_units_unknown_to(&record.previous);
+        let forgotten = folder.forget_units_unknown_to(os, &record.previous);
         note("clearing the lists of units", forgotten.map_err(|error| error.to_string()));
         let switched = switch(os, &record.previous, "test", limit).await;
         note("activating the previous system", switched);
     }
     if let Some(reboot) = &record.reboot {
-        note("telling the boot loader", reboot.loader.boot_the_default().await);
+        note("telling the boot loader", reboot.loader.boot_the_default(os).await);
         let removed = remove_profile(os, &reboot.own_profile);
         note("removing the entry of the boot loader", removed.map_err(|error| error.to_string()));
     }
@@ -315,9 +315,9 @@ async fn undo(record: &ArmedRecord, records: &Records) -> Vec<String> {
 /// Starts the previous system's subscriber, where it is another one. It may be the new one that
 /// runs, or none that can.
 async fn restart_subscriber(os: &dyn Os, record: &ArmedRecord) -> Result<(), String> {
-    let Some(unit) = own_unit::to_restart(record) else { return Ok(()) };
+    let Some(unit) = own_unit::to_restart(os, record) else { return Ok(()) };
     // The subscriber rolls back itself only where it can start no process for that.
-    if own_unit::of_this_process().as_ref() == Some(unit) {
+    if own_unit::of_this_process(os).as_ref() == Some(unit) {
         return Ok(());
     }
     own_unit::restart(os, unit).await.map_err(|error| error.to_string())

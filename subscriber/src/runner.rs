@@ -75,7 +75,7 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
 /// prove that it can do its work; without one that can, the dead-man goes back.
 async fn start_new_subscriber(os: &dyn Os, args: &Args, records: &Records, end: &ActivationEnd) {
     let Ok(record) = records.read(args.attempt) else { return };
-    if let Some(unit) = own_unit::to_restart_after(end, &record)
+    if let Some(unit) = own_unit::to_restart_after(os, end, &record)
         && let Err(error) = own_unit::restart(os, unit).await
     {
         tracing::error!(%unit, %error, "the new system's subscriber does not start");

@@ -24,13 +24,17 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Turn<'_> {
     pub(crate) fn arm_ended(&mut self, outcome: Result<(), Failure>, seen: &Seen) -> Option<()> {
-        let Phase::Armed { attempt, .. } = self.state.phase.clone() else {
+        let Phase::Armed { attempt, starts, .. } = self.state.phase.clone() else {
             return None;
         };
         match outcome {
             Ok(()) if attempt.runs(seen) == Runs::Other => self.stand_down(&attempt, seen),
             Ok(()) if attempt.procedure == Procedure::Reboot => self.reboot(attempt, 0),
             Ok(()) => self.activate(attempt),
+            Err(failure) if failure.cause.code == Code::RebootNeeded => {
+                self.effects.push(Effect::Disarm { attempt: attempt.number });
+                self.switch_refused(attempt, starts, failure.cause, seen);
+            }
             // The boot loader was written to.
             Err(failure) if attempt.procedure == Procedure::Reboot => {
                 self.give_up(attempt, failure.cause, seen);
@@ -41,6 +45,19 @@ impl Turn<'_> {
             }
         }
         Some(())
+    }
+
+    /// The new system's own check does not let this one be switched over. Nothing was armed: as the
+    /// order says it becomes what boots next, or nothing.
+    fn switch_refused(&mut self, mut attempt: Attempt, starts: u32, cause: Cause, seen: &Seen) {
+        match Procedure::of_a_refused_switch(attempt.order.target()) {
+            Some(procedure) if attempt.procedure == Procedure::Switch => {
+                attempt.procedure = procedure;
+                attempt.reboot_needed = Some(cause.detail);
+                self.commit(attempt, starts);
+            }
+            _ => self.end_attempt(&attempt, Ending::Rejected(cause), seen),
+        }
     }
 
     pub(crate) fn activate(&mut self, attempt: Attempt) {

@@ -116,6 +116,11 @@ impl Procedure {
         }
     }
 
+    /// Gives what becomes of a switch that the new system's own check refuses, if the order allows it.
+    pub(crate) fn of_a_refused_switch(target: &Target) -> Option<Self> {
+        (target.if_reboot_needed == Some(IfRebootNeeded::Boot)).then_some(Self::Boot)
+    }
+
     /// Tells whether it replaces what runs, so that the way back must be guarded.
     pub fn activates(self) -> bool {
         matches!(self, Self::Switch | Self::Test | Self::Reboot)

@@ -198,8 +198,8 @@ pub struct Seen {
     pub boot_default: Option<StorePath>,
     /// The toplevel that the profile points to.
     pub profile: Option<StorePath>,
-    /// The units that are failed.
-    pub failed_units: Vec<UnitName>,
+    /// The units that are failed; none where systemd did not say.
+    pub failed_units: Option<Vec<UnitName>>,
     /// Whether the broker is connected.
     pub connected: bool,
 }

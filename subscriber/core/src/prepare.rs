@@ -8,6 +8,7 @@ use herald_proto::{
     rejection::Code,
     report::{OrderName, PhaseName, Refusal},
     signing::Verified,
+    store_path::StorePath,
     target::Action,
     time::Timestamp,
 };
@@ -41,7 +42,7 @@ impl Turn<'_> {
                     let Cause { code, detail } = cause;
                     self.refuse(Refusal { message: order.message, code, detail });
                 } else {
-                    self.supersede(PhaseName::Superseded);
+                    self.supersede(PhaseName::Superseded, None);
                     self.end(name, Ending::Rejected(cause));
                 }
             }
@@ -91,16 +92,21 @@ impl Turn<'_> {
     pub(crate) fn supersede_with(&mut self, order: Accepted, seen: &Seen) {
         // Whoever orders that nothing be done wants the older order cancelled, and nothing else.
         let cancels = order.target().action == Action::None;
-        self.supersede(if cancels { PhaseName::Cancelled } else { PhaseName::Superseded });
+        let ending = if cancels { PhaseName::Cancelled } else { PhaseName::Superseded };
+        let begins = !cancels && self.still_wanted(&order, seen).is_ok();
+        let next = begins.then(|| &order.target().toplevel);
+        self.supersede(ending, next);
         self.begin(order, seen);
     }
 
-    /// Gives way to a newer order before anything is activated.
-    fn supersede(&mut self, ending: PhaseName) {
+    /// Gives way to a newer order, with its system, before anything is activated.
+    fn supersede(&mut self, ending: PhaseName, next: Option<&StorePath>) {
         if let Some(attempt) = self.state.phase.attempt_number() {
+            let abandoned = self.state.phase.target().map(|target| target.toplevel.clone());
             self.report_as(ending, None);
             self.effects.push(Effect::Abandon { attempt });
             self.effects.push(Effect::ReleasePermit);
+            self.give_up_root(attempt, abandoned.as_ref(), next);
         }
     }
 

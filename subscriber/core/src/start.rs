@@ -133,7 +133,7 @@ impl Turn<'_> {
                 let waited = Waited {
                     since: Some(self.state.time(self.now)),
                     consent: Consent::Given,
-                    closes: None,
+                    ..Waited::default()
                 };
                 self.wait_again(number, order, closure, starts + 1, waited, reboot_needed);
             }

@@ -5,6 +5,7 @@ use herald_proto::{
     id::{BootId, ClosureDigest, Incarnation, Sequence, TargetHash},
     report::{Hold, OrderName, PhaseName, Refusal},
     store_path::StorePath,
+    target::Target,
     text::Prose,
     time::Timestamp,
 };
@@ -44,7 +45,7 @@ pub struct State {
     pub taken: Option<Taken>,
     /// Systems that ran here and were confirmed, or were there before; the latest last.
     pub history: Vec<Confirmed>,
-    /// The latest system whose closure was fetched, whatever became of it.
+    /// The latest system whose closure was fetched, unless its order was left before it was armed.
     pub staged: Option<StorePath>,
     /// The last message that was refused.
     pub refusal: Option<Refusal>,
@@ -350,6 +351,15 @@ impl Phase {
             Self::Realising { order, .. } | Self::Waiting { order, .. } => Some(order.name()),
             Self::Ended { order, .. } => Some(*order),
             armed_or_later => armed_or_later.attempt().map(|attempt| attempt.order.name()),
+        }
+    }
+
+    /// Gives what the order under way asks for.
+    pub(crate) fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Idle | Self::Ended { .. } => None,
+            Self::Realising { order, .. } | Self::Waiting { order, .. } => Some(order.target()),
+            armed_or_later => armed_or_later.attempt().map(|attempt| attempt.order.target()),
         }
     }
 

@@ -3,6 +3,7 @@
 use herald_proto::{
     rejection::Code,
     report::{OrderName, PhaseName, Progress},
+    store_path::StorePath,
     text::Prose,
 };
 
@@ -23,6 +24,18 @@ pub struct Step {
     pub state: State,
     /// What to do then, in this order.
     pub effects: Vec<Effect>,
+}
+
+impl Step {
+    /// Leaves out a report number, which is said by other means.
+    pub fn skip_a_report_number(&mut self) {
+        self.state.reports += 1;
+        for effect in &mut self.effects {
+            if let Effect::Report(body) = effect {
+                body.number += 1;
+            }
+        }
+    }
 }
 
 /// An event that does not belong to the phase: it came late, or twice. Nothing changes.
@@ -175,9 +188,25 @@ impl Turn<'_> {
         else {
             return;
         };
+        let abandoned = self.state.phase.target().map(|target| target.toplevel.clone());
         self.effects.push(Effect::Abandon { attempt });
         self.effects.push(Effect::ReleasePermit);
         self.end(name, ending);
+        self.give_up_root(attempt, abandoned.as_ref(), None);
+    }
+
+    /// Clears up after an order that was left before anything was armed: its system is kept from
+    /// the garbage collector only where something else wants it, such as the order that comes next.
+    pub(crate) fn give_up_root(
+        &mut self,
+        attempt: u64,
+        abandoned: Option<&StorePath>,
+        next: Option<&StorePath>,
+    ) {
+        self.state.staged.take_if(|staged| Some(&*staged) == abandoned && next != abandoned);
+        let mut keep = self.state.kept();
+        keep.extend(next.filter(|path| !keep.contains(path)).cloned());
+        self.effects.push(Effect::CleanUp { attempt, keep });
     }
 
     /// Ends an attempt, and takes up the newer order that came meanwhile.

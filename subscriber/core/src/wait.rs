@@ -29,6 +29,11 @@ pub enum Wait {
     },
     /// The host's one activation permit: another profile has it.
     Permit,
+    /// That systemd says which units are failed.
+    Units {
+        /// When it is asked again.
+        again: Timestamp,
+    },
 }
 
 /// How far an order has come with its waiting. It is kept when the closure is looked at again.
@@ -41,6 +46,8 @@ pub struct Waited {
     pub consent: Consent,
     /// When the maintenance window closes in which it may start; none where it needs none.
     pub closes: Option<Timestamp>,
+    /// How often systemd did not say which units are failed.
+    pub unanswered: u8,
 }
 
 /// What whoever uses the host said to an order.
@@ -121,6 +128,7 @@ impl Wait {
             Self::NotBefore => Some(order.not_before()),
             Self::Window { opens } => opens,
             Self::Consent { until } => Some(until),
+            Self::Units { again } => Some(again),
             Self::Hold | Self::Permit => None,
         }
     }
@@ -140,6 +148,12 @@ impl Wait {
             (Self::Consent { until }, _) => {
                 let detail = format!("whoever uses the host was asked; it goes on at {until}");
                 Some(Cause::new(Code::AwaitingConsent, &detail))
+            }
+            (Self::Units { again }, _) => {
+                let detail = format!(
+                    "systemd does not say which units are failed; it is asked again at {again}"
+                );
+                Some(Cause::new(Code::UnitsUnknown, &detail))
             }
             (Self::NotBefore | Self::Window { opens: None } | Self::Permit, _) => None,
         }

@@ -28,6 +28,10 @@ pub(crate) const ARM_LIMIT: Duration = Duration::from_secs(15);
 /// How long until a calendar that could not be read is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5 * 60);
 
+/// How long until a systemd that did not say which units are failed is asked again, and how often.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+const MAX_UNANSWERED: u8 = 10;
+
 impl Turn<'_> {
     /// Goes on with a staged order as far as people, time, windows and the permit allow.
     pub(crate) fn proceed(&mut self) -> Option<()> {
@@ -41,6 +45,8 @@ impl Turn<'_> {
         if target.action == Action::Stage {
             let name = order.name();
             self.end(name, Ending::Succeeded);
+            let keep = self.state.kept();
+            self.effects.push(Effect::CleanUp { attempt, keep });
         } else if held && changes && !order.is_by_hand() {
             *wait = Wait::Hold;
             self.report();
@@ -208,11 +214,16 @@ impl Turn<'_> {
                 return Some(());
             }
         };
+        // Whatever had failed before would count against the new system.
+        if seen.failed_units.is_none() && procedure.activates() {
+            self.units_unknown();
+            return Some(());
+        }
         let baseline = Baseline {
             previous,
             profile: seen.profile.clone(),
             boot_default: seen.boot_default.clone(),
-            failed_units: seen.failed_units.clone(),
+            failed_units: seen.failed_units.clone().unwrap_or_default(),
             connected: seen.connected,
             boot: self.now.boot,
         };
@@ -240,6 +251,25 @@ impl Turn<'_> {
             Procedure::DryActivate => self.activate(attempt),
         }
         Some(())
+    }
+
+    /// systemd does not say which units are failed: gives the permit back, and asks again later, for
+    /// so many times.
+    fn units_unknown(&mut self) {
+        let time = self.state.time(self.now);
+        let Phase::Waiting { wait, waited, .. } = &mut self.state.phase else {
+            return;
+        };
+        waited.unanswered += 1;
+        if waited.unanswered > MAX_UNANSWERED {
+            let detail = "systemd does not say which units are failed, so nothing tells those that \
+                          the new system would break; look at systemctl list-units --state=failed";
+            self.abandon(Ending::Failed(Cause::new(Code::UnitsUnknown, detail)));
+            return;
+        }
+        *wait = Wait::Units { again: time.plus(ASK_AGAIN) };
+        self.effects.push(Effect::ReleasePermit);
+        self.report();
     }
 
     fn arm(

@@ -2,8 +2,13 @@
 
 mod kit;
 
-use herald_core::{ActivationEnd, Effect, Phase};
-use herald_proto::{rejection::Code, report::PhaseName, target::Action, text::Prose};
+use herald_core::{ActivationEnd, Effect, Event, Phase};
+use herald_proto::{
+    rejection::Code,
+    report::PhaseName,
+    target::{Action, IfRebootNeeded},
+    text::Prose,
+};
 use kit::{
     Draft, SECOND, closure, draft, effect_name, failure,
     machine::{Host, exited},
@@ -72,7 +77,7 @@ fn each_action_does_its_part_and_no_more() {
             old(),
             old(),
         ),
-        (Action::Stage, "realise", old(), old()),
+        (Action::Stage, "realise clean-up", old(), old()),
         (Action::None, "", old(), old()),
     ];
     for (action, expected, running, boot_default) in cases {
@@ -230,6 +235,64 @@ fn what_ran_before_is_where_an_operator_can_go_back_to_also_if_herald_did_not_ch
         _ => None,
     });
     assert_eq!(kept, Some(vec![old(), other(), new(1)]));
+}
+
+#[test]
+fn a_switch_that_the_new_systems_check_refuses_becomes_what_the_order_says() {
+    let refused = |action, decision| {
+        let mut host = Host::new();
+        host.order(draft(1).with(|_, target| {
+            (target.action, target.if_reboot_needed) = (action, decision);
+        }));
+        host.realise();
+        host.permit();
+        let effects = host.arm(Err(failure(Code::RebootNeeded, false)));
+        assert!(matches!(effects[0], Effect::Disarm { .. }));
+        host
+    };
+    let mut host = refused(Action::Switch, Some(IfRebootNeeded::Boot));
+    assert_eq!(host.phase(), PhaseName::Committing);
+    host.commit();
+    assert_eq!((host.phase(), host.code()), (PhaseName::Succeeded, Some(Code::RebootNeeded)));
+    assert_eq!((host.seen.running, host.seen.boot_default), (Some(old()), Some(new(1))));
+    for (action, decision) in [
+        (Action::Switch, None),
+        (Action::Switch, Some(IfRebootNeeded::Refuse)),
+        (Action::Test, Some(IfRebootNeeded::Boot)),
+    ] {
+        let host = refused(action, decision);
+        assert_eq!(host.phase(), PhaseName::Rejected, "{action} {decision:?}");
+        assert_eq!(host.code(), Some(Code::RebootNeeded));
+    }
+}
+
+#[test]
+fn nothing_is_activated_while_systemd_does_not_say_which_units_are_failed() {
+    let mut host = Stop::WaitingForPermit.reach();
+    host.seen.failed_units = None;
+    for _ in 0..10 {
+        let began = host.now.wall;
+        host.take(Event::Permitted { attempt: host.attempt(), seen: host.seen.clone() });
+        assert_eq!(host.phase(), PhaseName::Waiting);
+        assert_eq!(host.state.cause().map(|cause| cause.code), Some(Code::UnitsUnknown));
+        host.pass_to_wake();
+        assert!(host.now.wall.since(began) <= 31 * SECOND);
+        let effects = host.take(Event::Tick { seen: host.seen.clone() });
+        assert!(matches!(effects[..], [Effect::RequestPermit { .. }]), "{effects:?}");
+    }
+    let mut answered = host.clone();
+    answered.seen.failed_units = Some(vec![]);
+    answered.permit();
+    assert_eq!(answered.phase(), PhaseName::Armed);
+    host.take(Event::Permitted { attempt: host.attempt(), seen: host.seen.clone() });
+    assert_eq!((host.phase(), host.code()), (PhaseName::Failed, Some(Code::UnitsUnknown)));
+
+    let mut boot = Host::new();
+    boot.order(draft(1).to(Action::Boot));
+    boot.realise();
+    boot.seen.failed_units = None;
+    boot.permit();
+    assert_eq!(boot.phase(), PhaseName::Committing, "it breaks no unit");
 }
 
 #[test]

@@ -172,20 +172,24 @@ proptest! {
 fn any_event() -> impl Strategy<Value = (u64, u8, Event)> {
     let system = || prop::option::of(prop::sample::select(vec![old(), new(1), new(2), other()]));
     let seen = || {
-        (system(), system(), system(), any::<bool>()).prop_map(
-            |(running, profile, boot_default, connected)| Seen {
+        (system(), system(), system(), any::<bool>(), any::<bool>()).prop_map(
+            |(running, profile, boot_default, connected, units)| Seen {
                 booted: running.clone(),
                 running,
                 boot_default,
                 profile,
-                failed_units: vec![],
+                failed_units: units.then(Vec::new),
                 connected,
             },
         )
     };
     let attempt = || prop::sample::select(vec![0u64, 0, 0, 0, 1, u64::MAX]);
     let outcome = || {
-        let code = prop::sample::select(vec![Code::LimitReached, Code::RollbackFailed]);
+        let code = prop::sample::select(vec![
+            Code::LimitReached,
+            Code::RollbackFailed,
+            Code::RebootNeeded,
+        ]);
         prop::option::of((code, any::<bool>()))
             .prop_map(|failed| failed.map_or(Ok(()), |(code, retry)| Err(failure(code, retry))))
     };

@@ -2,12 +2,12 @@
 
 mod kit;
 
-use herald_core::Effect;
+use herald_core::{Effect, Event};
 use herald_proto::{rejection::Code, report::PhaseName, target::Action};
 use kit::{
-    Draft, HOUR, draft, failure,
+    Draft, HOUR, VALIDITY, draft, failure,
     machine::{Host, exited, nothing_found},
-    old, other,
+    new, old, other,
     stop::Stop,
 };
 
@@ -28,6 +28,49 @@ fn before_armed_a_newer_order_takes_the_place_and_later_it_is_kept() {
         assert_eq!(host.under_way(), Some(1), "{stop:?}");
         let next = host.state.phase.attempt().and_then(|attempt| attempt.next.clone());
         assert_eq!(next.map(|next| next.name().sequence), Some(draft(4).release.sequence));
+    }
+}
+
+#[test]
+fn what_an_order_that_is_left_had_fetched_is_not_kept_from_the_garbage_collector() {
+    let kept = |effects: &[Effect]| {
+        let mut clean_ups = effects.iter().filter_map(|effect| match effect {
+            Effect::CleanUp { attempt: 1, keep } => Some(keep.clone()),
+            _ => None,
+        });
+        let kept = clean_ups.next().expect("it is cleaned up after");
+        assert_eq!(clean_ups.next(), None, "once");
+        kept
+    };
+    let same = |draft: Draft| draft.with(|_, target| target.toplevel = new(1));
+    let surprised = |draft: Draft| draft.with(|_, target| target.expect_current = vec![other()]);
+    for stop in [Stop::Realising, Stop::WaitingForTime, Stop::WaitingForPermit] {
+        let left = |leave: &dyn Fn(&mut Host) -> Vec<Effect>| {
+            let mut host = stop.reach();
+            let effects = leave(&mut host);
+            kept(&effects)
+        };
+        assert_eq!(left(&|host| host.order(draft(2))), [old(), new(2)], "{stop:?}");
+        assert_eq!(left(&|host| host.order(same(draft(2)))), [old(), new(1)], "{stop:?}");
+        assert_eq!(left(&|host| host.order(draft(2).to(Action::None))), [old()], "{stop:?}");
+        assert_eq!(left(&|host| host.order(draft(2).to(Action::Unknown(99)))), [old()]);
+        assert_eq!(left(&|host| host.order(surprised(same(draft(2))))), [old()], "{stop:?}");
+        let expire = |host: &mut Host| {
+            host.pass(VALIDITY);
+            host.take(Event::Tick { seen: host.seen.clone() })
+        };
+        assert_eq!(left(&expire), [old()], "{stop:?}");
+    }
+}
+
+#[test]
+fn what_was_only_to_be_staged_is_kept_until_something_else_is() {
+    let mut host = Host::new();
+    for number in 1..3 {
+        host.order(draft(number).to(Action::Stage));
+        let effects = host.realise();
+        let keep = vec![old(), new(number)];
+        assert!(effects.contains(&Effect::CleanUp { attempt: number, keep }), "{effects:?}");
     }
 }
 

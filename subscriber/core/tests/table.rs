@@ -19,7 +19,7 @@ const TABLE: &str = "
 idle ended
     : order : realising : report:accepted report realise
 realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent
-    : order : realising : report:superseded abandon release-permit report:accepted report realise
+    : order : realising : report:superseded abandon release-permit clean-up report:accepted report realise
 armed rebooting activating confirming almost-proved committing rolling-back reconnecting
     : order order-none order-surprising : = : -
 idle
@@ -29,13 +29,13 @@ realising waiting-for-time waiting-for-permit held waiting-for-window waiting-fo
 idle ended
     : order-unfit order-surprising : rejected : report
 realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent
-    : order-unfit order-surprising : rejected : report:superseded abandon release-permit report
+    : order-unfit order-surprising : rejected : report:superseded abandon release-permit clean-up report
 armed rebooting activating confirming almost-proved committing rolling-back reconnecting
     : order-unfit : = : report
 idle ended
     : order-none : succeeded : report
 realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent
-    : order-none : succeeded : report:cancelled abandon release-permit report
+    : order-none : succeeded : report:cancelled abandon release-permit clean-up report
 idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed rebooting activating confirming almost-proved committing rolling-back reconnecting ended
     : refused : = : report
 idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed rebooting activating confirming almost-proved committing rolling-back reconnecting ended
@@ -44,8 +44,8 @@ idle realising waiting-for-time waiting-for-permit held waiting-for-window waiti
 realising : progress : = : report
 realising : realised : waiting : report:staged request-permit
 realising : realise-failed-for-now : = : report realise
-realising : realise-failed : failed : abandon release-permit report
-realising : realise-overran : timed-out : abandon release-permit report
+realising : realise-failed : failed : abandon release-permit report clean-up
+realising : realise-overran : timed-out : abandon release-permit report clean-up
 
 idle realising armed rebooting activating confirming almost-proved committing rolling-back reconnecting ended : hold : = : report
 waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent
@@ -60,12 +60,14 @@ idle ended : wanted-back : realising : report:accepted report realise
 activating confirming almost-proved : wanted-back wanted-back-at-once : rolling-back : roll-back report
 
 waiting-for-permit : permitted : armed : arm report
-waiting-for-permit : permitted-too-late : expired : abandon release-permit report
-waiting-for-permit : permitted-over-nothing : failed : abandon release-permit report
+waiting-for-permit : permitted-units-unknown : = : release-permit report
+waiting-for-permit : permitted-too-late : expired : abandon release-permit report clean-up
+waiting-for-permit : permitted-over-nothing : failed : abandon release-permit report clean-up
 
 armed : armed armed-over-target : activating : activate report
 armed : armed-over-other : overridden-locally : disarm release-permit report clean-up measure
 armed : arm-failed : failed : disarm release-permit report clean-up
+armed : switch-refused : rejected : disarm release-permit report clean-up
 
 activating : exited-0 exited-4 : confirming : prove-link check-health report
 activating
@@ -98,10 +100,10 @@ rolling-back reconnecting
 
 realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed rebooting activating confirming almost-proved committing rolling-back reconnecting
     : tick : = : -
-realising : tick-late tick-late-over-other : timed-out : abandon release-permit report
+realising : tick-late tick-late-over-other : timed-out : abandon release-permit report clean-up
 waiting-for-time : tick-late tick-late-over-other : = : request-permit
 waiting-for-consent : tick-late tick-late-over-other : = : request-permit
-waiting-for-permit held waiting-for-window : tick-late tick-late-over-other : expired : abandon release-permit report
+waiting-for-permit held waiting-for-window : tick-late tick-late-over-other : expired : abandon release-permit report clean-up
 armed : tick-late tick-late-over-other : timed-out : disarm release-permit report clean-up
 reconnecting : tick-late : = : reboot report
 activating : tick-late tick-late-over-other : rolling-back : roll-back report
@@ -159,11 +161,16 @@ const EVENTS: &[(&str, Happening)] = &[
         host.pass(VALIDITY);
         permitted(host, Some(old()))
     }),
+    ("permitted-units-unknown", |host| {
+        let seen = Seen { failed_units: None, ..host.seen.clone() };
+        Event::Permitted { attempt: host.attempt(), seen }
+    }),
     ("permitted-over-nothing", |host| permitted(host, None)),
     ("armed", |host| arm_ended(host, Ok(()), old())),
     ("armed-over-target", |host| arm_ended(host, Ok(()), new(1))),
     ("armed-over-other", |host| arm_ended(host, Ok(()), other())),
     ("arm-failed", |host| arm_ended(host, Err(failure(Code::ArmFailed, false)), old())),
+    ("switch-refused", |host| arm_ended(host, Err(failure(Code::RebootNeeded, false)), old())),
     ("exited-0", |host| activation_ended(host, exited(0), Some(new(1)))),
     ("exited-4", |host| activation_ended(host, exited(4), Some(new(1)))),
     ("exited-0-over-previous", |host| activation_ended(host, exited(0), Some(old()))),

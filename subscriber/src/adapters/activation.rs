@@ -1,6 +1,6 @@
 //! Activating, committing and rolling back a real system.
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsString, io, path::PathBuf, sync::Arc, time::Duration};
 
 use herald_core::{
     ActivationEnd, Attempt, Cause, Claim, Failure, Found, Monotonic, Procedure, RunnerTrace,
@@ -9,10 +9,12 @@ use herald_proto::{host::ProfileName, rejection::Code, store_path::StorePath, te
 use tokio::time::sleep;
 
 use super::{
+    command::{self, CommandFailed},
     launcher::{Launcher, Role},
     own_unit,
     record::{ArmedRecord, NotClaimed, Outcome, Records},
     switch_folder::SwitchFolder,
+    toplevel_mark,
 };
 use crate::{
     config::{Profile, Restart, Runner},
@@ -20,6 +22,7 @@ use crate::{
     ports::{Activation, Pending},
     prepare_reboot::remove_profile,
     roll_back::undo_once,
+    room::Room,
 };
 
 /// How often a result is looked for: after a tenth of the time that has passed, within bounds.
@@ -31,8 +34,12 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 /// The program in a toplevel that activates it.
 pub const SWITCH_PROGRAM: &str = "bin/switch-to-configuration";
-/// The file in a toplevel that says that a subscriber is part of it.
-const SUBSCRIBER_MARK: &str = "herald.json";
+/// The file in a toplevel that says what a running system can't be switched over.
+const INHIBITORS: &str = "switch-inhibitors";
+/// How long the new system's own check may take: less than what arming may.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
+/// What a switch program says where another one is at work.
+const LOCKED: &str = "Could not acquire lock";
 
 /// Activates the systems of one profile.
 pub struct Activator {
@@ -40,6 +47,7 @@ pub struct Activator {
     profile: Profile,
     runner: Runner,
     restart: Restart,
+    room: Room,
     launcher: Launcher,
     records: Records,
 }
@@ -51,11 +59,13 @@ impl Activator {
         profile: &Profile,
         runner: Runner,
         restart: Restart,
+        room: Room,
         records: Records,
     ) -> Self {
         let launcher =
             Launcher::new(Arc::clone(records.os()), runner, name.clone(), records.folder());
-        Self { name: name.clone(), profile: profile.clone(), runner, restart, launcher, records }
+        let (name, profile) = (name.clone(), profile.clone());
+        Self { name, profile, runner, restart, room, launcher, records }
     }
 
     fn record(&self, attempt: &Attempt, dead_man_at: Option<Monotonic>) -> ArmedRecord {
@@ -84,7 +94,7 @@ impl Activator {
         if let Err(error) = self.launcher.stop(Role::PrepareReboot, attempt).await {
             tracing::error!(attempt, %error, "cannot stop what prepares a reboot");
         }
-        if let Err(error) = reboot.loader.boot_the_default().await {
+        if let Err(error) = reboot.loader.boot_the_default(&**self.records.os()).await {
             tracing::error!(attempt, %error, "cannot tell the boot loader to take the default");
         }
         if let Err(error) = remove_profile(&**self.records.os(), &reboot.own_profile) {
@@ -93,7 +103,7 @@ impl Activator {
     }
 
     /// Starts a roll back process: at once, or when a time comes.
-    async fn start_roll_back(&self, role: Role, attempt: u64) -> std::io::Result<()> {
+    async fn start_roll_back(&self, role: Role, attempt: u64) -> io::Result<()> {
         let mut args = self.arguments("roll-back", attempt);
         if role == Role::DeadMan {
             args.push("--when-due".into());
@@ -139,6 +149,7 @@ impl Activator {
         } else if self.records.holder(number) == Claim::None {
             // Nothing was armed, as nothing is activated; a roll back needs the record all the same.
             self.check_toplevels(attempt)?;
+            self.check_room(attempt)?;
             let record = self.record(attempt, Some(Monotonic::default()));
             let written = self.records.write(Claim::Commit, &record);
             written.map_err(|error| failed(&error.to_string()))?;
@@ -159,7 +170,7 @@ impl Activator {
 
     /// Makes profile and boot default durable, before anybody is told of them: neither Nix nor every
     /// boot loader's installer waits for the disk.
-    async fn sync_links(&self) -> std::io::Result<()> {
+    async fn sync_links(&self) -> io::Result<()> {
         let links = [Some(&self.profile.profile), self.profile.boot_default.as_ref()];
         for folder in links.into_iter().flatten().filter_map(|link| link.parent()) {
             self.records.os().sync_all(folder).await?;
@@ -196,13 +207,47 @@ impl Activator {
         let require = |path, file, code| require(self.records.os(), path, file, code);
         require(previous, SWITCH_PROGRAM, Code::NoWayBack)?;
         require(target, SWITCH_PROGRAM, Code::NotActivatable)?;
-        require(target, SUBSCRIBER_MARK, Code::NotActivatable)
+        Ok(toplevel_mark::check(&**self.records.os(), target, &self.name)?)
+    }
+
+    /// Checks that there is room for what the boot loader gets, now or at the commit.
+    fn check_room(&self, attempt: &Attempt) -> Result<(), Failure> {
+        let boots = match attempt.procedure {
+            Procedure::Switch | Procedure::Boot | Procedure::Reboot => true,
+            Procedure::Test | Procedure::DryActivate => false,
+        };
+        if !boots || self.name != ProfileName::system() {
+            return Ok(());
+        }
+        let checked =
+            self.room.for_boot(&**self.records.os(), self.restart.loader.folder(), attempt);
+        checked.map_err(|no_room| failure(Code::DiskFull, &no_room.to_string()))
+    }
+
+    /// Asks a new system that knows of switch inhibitors whether this one can be switched over; that
+    /// touches nothing.
+    async fn check_switch(&self, attempt: &Attempt) -> Result<(), Failure> {
+        let os = &**self.records.os();
+        let target = attempt.order.target().toplevel.as_path();
+        let switches = matches!(attempt.procedure, Procedure::Switch | Procedure::Test);
+        if !switches || !os.exists(&target.join(INHIBITORS)) {
+            return Ok(());
+        }
+        let mut check = command::program(target.join(SWITCH_PROGRAM));
+        match os.run(check.arg("check"), CHECK_LIMIT).await {
+            Ok(_) => Ok(()),
+            Err(CommandFailed::Failed { stderr, .. }) if !stderr.contains(LOCKED) => {
+                let detail = format!("the new system can't be switched to: {stderr}");
+                Err(failure(Code::RebootNeeded, &detail))
+            }
+            Err(error) => Err(failure(Code::ArmFailed, &error.to_string())),
+        }
     }
 
     /// Somebody else's switch must not be cut off, and ours would fail.
     fn check_switch_lock(&self) -> Result<(), Failure> {
         let folder = SwitchFolder::beside(&self.profile.current);
-        if !folder.is_busy() {
+        if !folder.is_busy(&**self.records.os()) {
             return Ok(());
         }
         let lock = folder.lock();
@@ -226,8 +271,15 @@ impl Activation for Activator {
         Box::pin(async move {
             self.check_toplevels(attempt)?;
             self.check_switch_lock()?;
+            self.check_room(attempt)?;
+            self.check_switch(attempt).await?;
             let record = self.record(attempt, dead_man_at);
-            let failed = |error: std::io::Error| failure(Code::ArmFailed, &error.to_string());
+            let failed = |error: io::Error| match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    failure(Code::DiskFull, &error.to_string())
+                }
+                _ => failure(Code::ArmFailed, &error.to_string()),
+            };
             self.records.write(Claim::Armed, &record).map_err(failed)?;
             match (attempt.procedure, dead_man_at) {
                 (Procedure::Reboot, _) => self.prepare_reboot(attempt.number).await,
@@ -306,7 +358,9 @@ impl Activation for Activator {
             };
             // Another subscriber has to prove the new system, so this one is not to take the result.
             let record = self.records.read(number).ok();
-            if record.is_some_and(|record| own_unit::to_restart_after(&end, &record).is_some()) {
+            if record.is_some_and(|record| {
+                own_unit::to_restart_after(&**self.records.os(), &end, &record).is_some()
+            }) {
                 let never = || None::<()>;
                 self.wait_for(&[Role::Activate], number, never).await;
                 return unknown("the runner ended without starting the new system's subscriber");
@@ -383,9 +437,9 @@ const RESTART_LIMIT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// What the program said; the machine does not restart then.
-pub async fn restart(os: &dyn Os, command: &[String]) -> Result<(), String> {
-    let (program, args) = command.split_first().ok_or("no program is named")?;
-    let mut command = super::command::program(program);
+pub async fn restart(os: &dyn Os, argv: &[String]) -> Result<(), String> {
+    let (program, args) = argv.split_first().ok_or("no program is named")?;
+    let mut command = command::program(program);
     let asked = os.run(command.args(args), RESTART_LIMIT).await;
     asked.map(drop).map_err(|error| error.to_string())
 }

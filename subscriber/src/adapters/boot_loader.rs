@@ -1,13 +1,13 @@
 //! What a boot loader can do: boot a system once, and the default again after that.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::command;
+use crate::os::Os;
 
 /// How long telling the boot loader may take.
 const TELL_LIMIT: Duration = Duration::from_secs(60);
@@ -15,6 +15,8 @@ const TELL_LIMIT: Duration = Duration::from_secs(60);
 const LOADER_INFO: &str =
     "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 const GRUB_FOLDER: &str = "/boot/grub";
+/// Where NixOS mounts the partition of systemd-boot, if it is told nothing else.
+const ESP: &str = "/boot";
 /// GRUB's environment block has this size, always, and begins like this.
 const GRUB_BLOCK: usize = 1024;
 const GRUB_HEAD: &str = "# GRUB Environment Block\n";
@@ -45,14 +47,15 @@ pub enum BootLoader {
 
 impl BootLoader {
     /// Finds out which one booted this machine.
-    pub fn detect() -> Self {
-        let info = fs::read(LOADER_INFO).unwrap_or_default();
+    pub fn detect(os: &dyn Os) -> Self {
+        let info = os.read(Path::new(LOADER_INFO)).unwrap_or_default();
         let grub = Path::new(GRUB_FOLDER);
         if says_systemd_boot(&info) {
             return Self::SystemdBoot;
         }
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        if grub.join("grub.cfg").exists() && grub_can_write(grub, &mounts) {
+        let mounts = os.read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+        let mounts = String::from_utf8_lossy(&mounts);
+        if os.exists(&grub.join("grub.cfg")) && grub_can_write(grub, &mounts) {
             return Self::Grub { folder: grub.to_owned() };
         }
         Self::None
@@ -63,26 +66,40 @@ impl BootLoader {
         *self != Self::None
     }
 
+    /// Gives a folder in the file system that holds its kernels, where that is known.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::SystemdBoot => Some(Path::new(ESP)),
+            Self::Grub { folder } => Some(folder),
+            Self::Command { .. } | Self::None => None,
+        }
+    }
+
     /// Has the next boot, and only that one, take the latest generation of a profile.
     ///
     /// # Errors
     /// What went wrong; the next boot takes the default then, or what was asked for.
-    pub async fn boot_once(&self, profile: &Path, toplevel: &Path) -> Result<(), String> {
+    pub async fn boot_once(
+        &self,
+        os: &dyn Os,
+        profile: &Path,
+        toplevel: &Path,
+    ) -> Result<(), String> {
         let name = profile.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         match self {
             Self::SystemdBoot => {
                 let generation =
-                    generation(profile).ok_or("the profile has no generation with a number")?;
-                bootctl(&format!("nixos-{name}-generation-{generation}.conf")).await
+                    generation(os, profile).ok_or("the profile has no generation with a number")?;
+                bootctl(os, &format!("nixos-{name}-generation-{generation}.conf")).await
             }
             // Its entries are in a menu of their own, the newest first.
             Self::Grub { folder } => {
-                set_next_entry(folder, Some(&format!("NixOS - Profile '{name}'>0")))
+                set_next_entry(os, folder, Some(&format!("NixOS - Profile '{name}'>0")))
                     .map_err(|error| format!("cannot write grubenv: {error}"))
             }
             Self::Command { program } => {
                 let toplevel = toplevel.to_str().unwrap_or_default();
-                run(program, &["set", toplevel]).await
+                run(os, program, &["set", toplevel]).await
             }
             Self::None => Err("this boot loader can't boot a system once".into()),
         }
@@ -92,31 +109,31 @@ impl BootLoader {
     ///
     /// # Errors
     /// What went wrong.
-    pub async fn boot_the_default(&self) -> Result<(), String> {
+    pub async fn boot_the_default(&self, os: &dyn Os) -> Result<(), String> {
         match self {
-            Self::SystemdBoot => bootctl("").await,
-            Self::Grub { folder } => set_next_entry(folder, None)
+            Self::SystemdBoot => bootctl(os, "").await,
+            Self::Grub { folder } => set_next_entry(os, folder, None)
                 .map_err(|error| format!("cannot write grubenv: {error}")),
-            Self::Command { program } => run(program, &["clear"]).await,
+            Self::Command { program } => run(os, program, &["clear"]).await,
             Self::None => Ok(()),
         }
     }
 }
 
-async fn bootctl(entry: &str) -> Result<(), String> {
-    run(&["bootctl".to_owned()], &["set-oneshot", entry]).await
+async fn bootctl(os: &dyn Os, entry: &str) -> Result<(), String> {
+    run(os, &["bootctl".to_owned()], &["set-oneshot", entry]).await
 }
 
-async fn run(program: &[String], args: &[&str]) -> Result<(), String> {
+async fn run(os: &dyn Os, program: &[String], args: &[&str]) -> Result<(), String> {
     let (first, rest) = program.split_first().ok_or("no program is named")?;
     let mut command = command::program(first);
-    let told = command::output_within(command.args(rest).args(args), TELL_LIMIT).await;
+    let told = os.run(command.args(rest).args(args), TELL_LIMIT).await;
     told.map(drop).map_err(|error| error.to_string())
 }
 
 /// Gives the number of the generation that a profile points to: `herald-7-link`.
-fn generation(profile: &Path) -> Option<u64> {
-    let link = fs::read_link(profile).ok()?;
+fn generation(os: &dyn Os, profile: &Path) -> Option<u64> {
+    let link = os.read_link(profile).ok()?;
     link.file_name()?.to_str()?.strip_suffix("-link")?.rsplit_once('-')?.1.parse().ok()
 }
 
@@ -150,12 +167,12 @@ fn grub_can_write(folder: &Path, mounts: &str) -> bool {
 
 /// Sets or removes `next_entry`, and keeps the other variables. The block is written in place: GRUB
 /// knows it by its blocks.
-fn set_next_entry(folder: &Path, entry: Option<&str>) -> io::Result<()> {
+fn set_next_entry(os: &dyn Os, folder: &Path, entry: Option<&str>) -> io::Result<()> {
     let path = folder.join("grubenv");
-    let before = match fs::read_to_string(&path) {
+    let before = match os.read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && entry.is_none() => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        text => text?,
+        text => String::from_utf8(text?).map_err(io::Error::other)?,
     };
     let others = before.lines().filter(|line| {
         !line.starts_with('#') && !line.starts_with("next_entry=") && line.contains('=')
@@ -172,9 +189,7 @@ fn set_next_entry(folder: &Path, entry: Option<&str>) -> io::Result<()> {
         return Err(io::Error::other("there is no room left in it"));
     }
     block.push_str(&"#".repeat(GRUB_BLOCK - block.len()));
-    let mut file: File = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
-    file.write_all(block.as_bytes())?;
-    file.sync_all()
+    os.overwrite(&path, block.as_bytes())
 }
 
 fn grub_folder() -> PathBuf {
@@ -183,27 +198,30 @@ fn grub_folder() -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::os::Linux;
 
     #[tokio::test]
     async fn grub_is_told_in_its_environment_block_and_other_variables_stay() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("grubenv");
         let grub = BootLoader::Grub { folder: folder.path().to_owned() };
-        grub.boot_the_default().await.unwrap();
+        grub.boot_the_default(&Linux).await.unwrap();
         assert!(!path.exists(), "nothing was asked for, so nothing is made");
         let block = format!("{GRUB_HEAD}saved_entry=2\n");
         fs::write(&path, format!("{block}{}", "#".repeat(GRUB_BLOCK - block.len()))).unwrap();
         let profile = Path::new("/nix/var/nix/profiles/system-profiles/herald");
         for _ in 0..2 {
-            grub.boot_once(profile, Path::new("/t")).await.unwrap();
+            grub.boot_once(&Linux, profile, Path::new("/t")).await.unwrap();
             let text = fs::read_to_string(&path).unwrap();
             assert_eq!(text.len(), GRUB_BLOCK);
             let expected =
                 format!("{GRUB_HEAD}saved_entry=2\nnext_entry=NixOS - Profile 'herald'>0\n#");
             assert!(text.starts_with(&expected), "{text}");
         }
-        grub.boot_the_default().await.unwrap();
+        grub.boot_the_default(&Linux).await.unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap().matches("entry").count(), 1);
     }
 
@@ -214,13 +232,15 @@ mod tests {
         let script = format!("echo $0 $* >{}", file.display());
         let program = ["sh", "-c", &script].map(str::to_owned).to_vec();
         let loader = BootLoader::Command { program };
-        loader.boot_once(Path::new("/p"), Path::new("/toplevel")).await.unwrap();
+        loader.boot_once(&Linux, Path::new("/p"), Path::new("/toplevel")).await.unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "set /toplevel\n");
-        loader.boot_the_default().await.unwrap();
+        loader.boot_the_default(&Linux).await.unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "clear\n");
         let program = ["false"].map(str::to_owned).to_vec();
-        assert!(BootLoader::Command { program }.boot_the_default().await.is_err());
-        assert!(BootLoader::None.boot_once(Path::new("/p"), Path::new("/t")).await.is_err());
+        assert!(BootLoader::Command { program }.boot_the_default(&Linux).await.is_err());
+        assert!(
+            BootLoader::None.boot_once(&Linux, Path::new("/p"), Path::new("/t")).await.is_err()
+        );
     }
 
     #[test]
@@ -251,7 +271,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let profile = folder.path().join("herald");
         std::os::unix::fs::symlink("herald-12-link", &profile).unwrap();
-        assert_eq!(generation(&profile), Some(12));
+        assert_eq!(generation(&Linux, &profile), Some(12));
         let info: Vec<u8> = [6, 0, 0, 0]
             .into_iter()
             .chain("systemd-boot 257\0".encode_utf16().flat_map(u16::to_le_bytes))

@@ -15,19 +15,27 @@ use herald_proto::{
     store_path::StorePath,
     target::{Closure, Integrity, Target},
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{
     command::{self, CommandFailed},
+    fetched::{Fetched, Missing},
     unsynced::Unsynced,
 };
 use crate::{
     os::{Os, System},
     ports::{Closures, Pending},
+    room::{Room, Size},
 };
 
 /// How often progress is told at the most.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the room on the disk is looked at while something is fetched.
+const ROOM_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Arguments of one call; the system allows some 2 MiB of them.
 const PATHS_AT_ONCE: usize = 4000;
@@ -40,18 +48,27 @@ pub struct Nix {
     store_dir: PathBuf,
     roots: PathBuf,
     unsynced: Unsynced,
+    room: Room,
 }
 
 impl Nix {
-    /// Makes it for a store, a folder of roots, which must be there, and the marks of what is not synced.
-    pub fn new(os: System, store_dir: &str, roots: PathBuf, unsynced: Unsynced) -> Self {
-        Self { os, store_dir: store_dir.into(), roots, unsynced }
+    /// Makes it for a store, a folder of roots, which must be there, the marks of what is not synced,
+    /// and the room that is to stay.
+    pub fn new(
+        os: System,
+        store_dir: &str,
+        roots: PathBuf,
+        unsynced: Unsynced,
+        room: Room,
+    ) -> Self {
+        Self { os, store_dir: store_dir.into(), roots, unsynced, room }
     }
 
     /// Gets a closure so that it is there whole, also after a power cut.
     async fn fetch(
         &self,
         toplevel: &StorePath,
+        signed: Option<&Closure>,
         progress: &dyn Fn(Progress),
     ) -> Result<(), Failure> {
         let not_synced = |error: io::Error| {
@@ -59,7 +76,7 @@ impl Nix {
         };
         let suspicious = self.unsynced.from_earlier_boot(&*self.os).map_err(not_synced)?;
         self.unsynced.mark(&*self.os, toplevel).map_err(not_synced)?;
-        self.substitute(toplevel, progress).await?;
+        self.substitute(toplevel, signed, progress).await?;
         if suspicious {
             self.mend(toplevel).await.map_err(|error| realise_failed(&error))?;
         }
@@ -69,9 +86,13 @@ impl Nix {
         self.unsynced.clear(&*self.os, toplevel).map_err(not_synced)
     }
 
+    /// Fetches what is missing. Nix says first how much that is: what is more than was signed, or
+    /// than there is room for, is not fetched at all. What turns out to be more than Nix said ends
+    /// where the room that is to stay begins.
     async fn substitute(
         &self,
         toplevel: &StorePath,
+        signed: Option<&Closure>,
         progress: &dyn Fn(Progress),
     ) -> Result<(), Failure> {
         let mut realise = command::program("nix-store");
@@ -80,15 +101,54 @@ impl Nix {
         realise.arg("--add-root").arg(self.root_of(toplevel));
         let mut fetched = Fetched::default();
         let mut told = Instant::now();
+        let (announced, announcement) = watch::channel(None);
         let mut line = |line: &[u8]| {
-            fetched.read(&String::from_utf8_lossy(line));
+            if let Some(missing) = fetched.read(&String::from_utf8_lossy(line)) {
+                announced.send_replace(Some(missing));
+            }
             if fetched.done > 0 && told.elapsed() >= PROGRESS_INTERVAL {
                 told = Instant::now();
                 progress(Progress { done: fetched.done, total: fetched.total.max(fetched.done) });
             }
         };
-        let fetched = self.os.listen(&mut realise, &mut line).await;
-        fetched.map_err(|error| realise_failed(&error))
+        tokio::select! {
+            biased;
+            refused = self.refuse(toplevel, signed, announcement) => Err(refused),
+            fetched = self.os.listen(&mut realise, &mut line) => {
+                fetched.map_err(|error| realise_failed(&error))
+            }
+        }
+    }
+
+    /// Judges what Nix is about to fetch, and then the room on the disk; ends only where the
+    /// fetching is to end.
+    async fn refuse(
+        &self,
+        toplevel: &StorePath,
+        signed: Option<&Closure>,
+        mut announcement: watch::Receiver<Option<Missing>>,
+    ) -> Failure {
+        let Ok(missing) = announcement.wait_for(Option::is_some).await.map(|missing| *missing)
+        else {
+            return std::future::pending().await;
+        };
+        let missing = missing.unwrap_or_default();
+        if let Some(closure) = signed.filter(|closure| missing.exceeds(closure)) {
+            let detail = format!(
+                "{missing} are missing of {toplevel}, although the whole closure was signed to have \
+                 {} paths and {} bytes; compare the caches",
+                closure.paths, closure.size
+            );
+            return failed(Code::ClosureMismatch, &detail, false);
+        }
+        let mut needed = missing.unpacked;
+        loop {
+            if let Err(no_room) = self.room.for_paths(&*self.os, &self.store_dir, needed) {
+                return failed(Code::DiskFull, &no_room.to_string(), true);
+            }
+            needed = Size::default();
+            sleep(ROOM_INTERVAL).await;
+        }
     }
 
     /// Reads every byte of a closure, and fetches again the paths that are not what Nix registered.
@@ -136,7 +196,11 @@ impl Closures for Nix {
     ) -> Pending<'a, Result<ClosureDigest, Failure>> {
         Box::pin(async move {
             let toplevel = &target.toplevel;
-            self.fetch(toplevel, progress).await?;
+            let signed = match &target.integrity {
+                Integrity::Closure(closure) => Some(closure),
+                Integrity::Toplevel | Integrity::Recorded => None,
+            };
+            self.fetch(toplevel, signed, progress).await?;
             let closure = self.closure(toplevel).await?;
             check(target, &closure, recorded)?;
             Ok(closure.digest)
@@ -156,7 +220,7 @@ impl Closures for Nix {
             if self.os.exists(&self.root_of(toplevel)) {
                 return Ok(());
             }
-            self.fetch(toplevel, &|_| ()).await.map_err(|failure| {
+            self.fetch(toplevel, None, &|_| ()).await.map_err(|failure| {
                 let detail = format!("the running system is not whole: {}", failure.cause.detail);
                 failed(Code::NoWayBack, &detail, false)
             })
@@ -169,28 +233,6 @@ impl Closures for Nix {
             if !keep.iter().any(|path| Path::new(path.base_name()) == Path::new(&name)) {
                 let _ = self.os.remove(&self.roots.join(name));
             }
-        }
-    }
-}
-
-/// What `nix-store --realise` says of its progress.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Fetched {
-    done: u64,
-    total: u64,
-}
-
-impl Fetched {
-    fn read(&mut self, line: &str) {
-        if line.starts_with("copying path ") || line.starts_with("building ") {
-            self.done += 1;
-        } else if let Some(rest) = line.strip_prefix("these ") {
-            let count = rest.split_whitespace().next().and_then(|count| count.parse::<u64>().ok());
-            self.total += count.unwrap_or(0);
-        } else if line.starts_with("this path will be")
-            || line.starts_with("this derivation will be")
-        {
-            self.total += 1;
         }
     }
 }
@@ -221,6 +263,14 @@ fn check(target: &Target, found: &Closure, recorded: Option<ClosureDigest>) -> R
         Integrity::Toplevel => return Ok(()),
         Integrity::Recorded => recorded,
         Integrity::Closure(closure) if closure == found => return Ok(()),
+        Integrity::Closure(closure) if closure.digest == found.digest => {
+            let detail = format!(
+                "the closure of {} has {} paths and {} bytes, but {} and {} were signed with its \
+                 digest; publish it again",
+                target.toplevel, found.paths, found.size, closure.paths, closure.size
+            );
+            return Err(failed(Code::ClosureMismatch, &detail, false));
+        }
         Integrity::Closure(closure) => Some(closure.digest),
     };
     if signed == Some(found.digest) {
@@ -238,30 +288,11 @@ fn check(target: &Target, found: &Closure, recorded: Option<ClosureDigest>) -> R
 fn realise_failed(error: &CommandFailed) -> Failure {
     let detail = error.to_string();
     if detail.contains("No space left on device") {
-        return failed(Code::DiskFull, &format!("{detail}; make room in the store"), false);
+        return failed(Code::DiskFull, &format!("{detail}; make room in the store"), true);
     }
     failed(Code::RealiseFailed, &detail, true)
 }
 
 fn failed(code: Code, detail: &str, retry: bool) -> Failure {
     Failure { cause: Cause::new(code, detail), retry }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_is_read_from_what_nix_prints() {
-        let mut fetched = Fetched::default();
-        for line in [
-            "these 3 paths will be fetched (0.01 MiB download, 0.02 MiB unpacked):",
-            "  /nix/store/a",
-            "copying path '/nix/store/a' from 'file:///cache'...",
-            "copying path '/nix/store/b' from 'file:///cache'...",
-        ] {
-            fetched.read(line);
-        }
-        assert_eq!(fetched, Fetched { done: 2, total: 3 });
-    }
 }

@@ -4,10 +4,7 @@
 //! subscriber that waits for it. So whoever ran the switch program starts the subscriber of the new
 //! system afterwards, which is then the one that has to prove itself.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use herald_core::ActivationEnd;
 use herald_proto::{host::UnitName, store_path::StorePath};
@@ -26,8 +23,8 @@ const UNITS_FAILED: i32 = 4;
 pub(super) const UNITS: &str = "etc/systemd/system";
 
 /// Names the unit that this process belongs to, if systemd has put it into a service (cgroups(7)).
-pub fn of_this_process() -> Option<UnitName> {
-    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
+pub fn of_this_process(os: &dyn Os) -> Option<UnitName> {
+    let cgroups = String::from_utf8(os.read(Path::new("/proc/self/cgroup")).ok()?).ok()?;
     let unified = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let unit = Path::new(unified).file_name()?.to_str()?;
     unit.ends_with(".service").then(|| unit.parse().ok()).flatten()
@@ -35,15 +32,19 @@ pub fn of_this_process() -> Option<UnitName> {
 
 /// Gives the subscriber's unit where the end of an activation calls for another subscriber: the two
 /// systems differ in it, and the new one may yet be confirmed.
-pub fn to_restart_after<'a>(end: &ActivationEnd, record: &'a ArmedRecord) -> Option<&'a UnitName> {
+pub fn to_restart_after<'a>(
+    os: &dyn Os,
+    end: &ActivationEnd,
+    record: &'a ArmedRecord,
+) -> Option<&'a UnitName> {
     let goes_on = matches!(end, ActivationEnd::Exited { status: 0 | UNITS_FAILED, .. });
-    to_restart(record).filter(|_| goes_on)
+    to_restart(os, record).filter(|_| goes_on)
 }
 
 /// Gives the subscriber's unit where an attempt's two systems differ in it.
-pub fn to_restart(record: &ArmedRecord) -> Option<&UnitName> {
+pub fn to_restart<'a>(os: &dyn Os, record: &'a ArmedRecord) -> Option<&'a UnitName> {
     let unit = record.subscriber.as_ref()?;
-    (record.activates && differs(unit, &record.previous, &record.target)).then_some(unit)
+    (record.activates && differs(os, unit, &record.previous, &record.target)).then_some(unit)
 }
 
 /// Starts the unit anew, as its file says now, and waits until it is up.
@@ -66,23 +67,32 @@ pub async fn request_restart(os: &dyn Os, unit: &UnitName) -> Result<(), Command
 }
 
 /// Tells whether two systems differ in a unit: in its file, or in those that add to it.
-pub fn differs(unit: &UnitName, one: &StorePath, other: &StorePath) -> bool {
-    content(unit, one) != content(unit, other)
+pub fn differs(os: &dyn Os, unit: &UnitName, one: &StorePath, other: &StorePath) -> bool {
+    content(os, unit, one) != content(os, unit, other)
 }
 
-fn content(unit: &UnitName, toplevel: &StorePath) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+fn content(os: &dyn Os, unit: &UnitName, toplevel: &StorePath) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     let units = toplevel.as_path().join(UNITS);
-    let additions = fs::read_dir(units.join(format!("{unit}.d"))).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = additions.map(|entry| entry.path()).collect();
+    let additions = PathBuf::from(format!("{unit}.d"));
+    let names = os.list(&units.join(&additions)).unwrap_or_default();
+    let mut files: Vec<PathBuf> = names.iter().map(|name| additions.join(name)).collect();
     files.sort();
-    files.push(units.join(unit.as_str()));
-    let name = |path: &Path| path.strip_prefix(&units).unwrap_or(path).to_owned();
-    files.iter().map(|path| (name(path), fs::read(path).ok())).collect()
+    files.push(unit.as_str().into());
+    files
+        .into_iter()
+        .map(|file| {
+            let text = os.read(&units.join(&file)).ok();
+            (file, text)
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::os::Linux;
 
     fn system(folder: &Path, letter: &str, files: &[(&str, &str)]) -> StorePath {
         let path = folder.join(format!("{}-nixos-system-a", letter.repeat(32)));
@@ -105,10 +115,10 @@ mod tests {
         let changed = system(folder.path(), "3", &[(file, "b")]);
         let added = system(folder.path(), "4", &[(file, "a"), (addition, "c")]);
         let without = system(folder.path(), "5", &[]);
-        assert!(!differs(&unit, &one, &same));
-        assert!(differs(&unit, &one, &changed));
-        assert!(differs(&unit, &one, &added));
-        assert!(differs(&unit, &one, &without));
-        assert!(!differs(&unit, &without, &without));
+        assert!(!differs(&Linux, &unit, &one, &same));
+        assert!(differs(&Linux, &unit, &one, &changed));
+        assert!(differs(&Linux, &unit, &one, &added));
+        assert!(differs(&Linux, &unit, &one, &without));
+        assert!(!differs(&Linux, &unit, &without, &without));
     }
 }

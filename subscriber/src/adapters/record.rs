@@ -151,7 +151,7 @@ impl ArmedRecord {
             activate_limit: u64::try_from(activate_limit).unwrap_or(u64::MAX),
             runner,
             subscriber: match runner {
-                Runner::Systemd => own_unit::of_this_process(),
+                Runner::Systemd => own_unit::of_this_process(&**os),
                 Runner::Direct => None,
             },
             last_resort: (boots && restart.is_last_resort).then(|| restart.command.clone()),

@@ -15,7 +15,9 @@ use crate::{
     ports::Memory,
 };
 
-const MAGIC: &str = "herald-state 0";
+/// The number of the format: who can't read it can't go on from here.
+pub const FORMAT: u16 = 0;
+const MAGIC: &str = "herald-state";
 
 /// The state file, and beside it a mark that tells a lost state from a first start.
 #[derive(Debug, Clone)]
@@ -91,7 +93,7 @@ impl Memory for StateFile {
     fn save(&self, state: &State) -> io::Result<()> {
         let content = encode(state);
         let digest = MessageDigest::of(&content);
-        let mut bytes = format!("{MAGIC}\n{digest}\n").into_bytes();
+        let mut bytes = format!("{MAGIC} {FORMAT}\n{digest}\n").into_bytes();
         bytes.extend(content);
         durable::write(&*self.os, &self.file, &bytes).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", self.file.display()))
@@ -107,7 +109,8 @@ pub fn encode(state: &State) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> Option<State> {
-    let rest = bytes.strip_prefix(MAGIC.as_bytes())?.strip_prefix(b"\n")?;
+    let head = format!("{MAGIC} {FORMAT}\n");
+    let rest = bytes.strip_prefix(head.as_bytes())?;
     let (digest, content) = rest.split_at_checked(64)?;
     let content = content.strip_prefix(b"\n")?;
     let expected: MessageDigest = std::str::from_utf8(digest).ok()?.parse().ok()?;

@@ -2,7 +2,7 @@
 //! cut off leaves to the next: `/run/nixos`.
 
 use std::{
-    fs::{self, File, TryLockError},
+    ffi::OsStr,
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,6 +12,7 @@ use herald_proto::store_path::StorePath;
 use tokio::time::sleep;
 
 use super::own_unit::UNITS;
+use crate::os::Os;
 
 /// How long a switch that somebody else began is waited for. It is well within what the core gives
 /// to a commit or a roll back beside the switch programs themselves.
@@ -38,15 +39,14 @@ impl SwitchFolder {
 
     /// Tells whether a switch program is at work. Where nothing can be told, the switch program
     /// that is started next will say.
-    pub fn is_busy(&self) -> bool {
-        File::open(self.lock())
-            .is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    pub fn is_busy(&self, os: &dyn Os) -> bool {
+        os.is_locked(&self.lock())
     }
 
     /// Waits until no switch program is at work; gives false when that took too long.
-    pub async fn wait_until_free(&self, limit: Duration) -> bool {
+    pub async fn wait_until_free(&self, os: &dyn Os, limit: Duration) -> bool {
         let mut waited = Duration::ZERO;
-        while self.is_busy() {
+        while self.is_busy(os) {
             if waited >= limit {
                 return false;
             }
@@ -61,40 +61,39 @@ impl SwitchFolder {
     ///
     /// # Errors
     /// What the file system said.
-    pub fn forget_units_unknown_to(&self, toplevel: &StorePath) -> io::Result<()> {
+    pub fn forget_units_unknown_to(&self, os: &dyn Os, toplevel: &StorePath) -> io::Result<()> {
         let units = toplevel.as_path().join(UNITS);
-        let Ok(entries) = fs::read_dir(&self.0) else { return Ok(()) };
-        if !units.is_dir() {
+        let Ok(names) = os.list(&self.0) else { return Ok(()) };
+        if !os.exists(&units) {
             return Ok(());
         }
-        for entry in entries.flatten().filter(is_list) {
-            let list = fs::read_to_string(entry.path())?;
+        for name in names.iter().filter(|name| is_list(name)) {
+            let path = self.0.join(name);
+            let list = String::from_utf8(os.read(&path)?).map_err(io::Error::other)?;
             let (known, unknown): (Vec<_>, Vec<_>) =
-                list.lines().partition(|unit| is_known(&units, unit));
+                list.lines().partition(|unit| is_known(os, &units, unit));
             if !unknown.is_empty() {
-                let list = entry.file_name();
-                tracing::info!(?list, ?unknown, "forgetting units that a cut off switch has left");
-                fs::write(
-                    entry.path(),
-                    known.iter().map(|unit| format!("{unit}\n")).collect::<String>(),
-                )?;
+                tracing::info!(list = ?name, ?unknown, "forgetting units that a cut off switch has left");
+                let known: String = known.iter().map(|unit| format!("{unit}\n")).collect();
+                os.replace(&path, known.as_bytes())?;
             }
         }
         Ok(())
     }
 }
 
-fn is_list(entry: &fs::DirEntry) -> bool {
-    entry.file_name().to_str().is_some_and(|name| name.ends_with("-list"))
+fn is_list(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.ends_with("-list"))
 }
 
-fn is_known(units: &Path, unit: &str) -> bool {
+fn is_known(os: &dyn Os, units: &Path, unit: &str) -> bool {
     let template = || {
         let (prefix, instance) = unit.split_once('@')?;
         let (_, kind) = instance.rsplit_once('.')?;
         Some(units.join(format!("{prefix}@.{kind}")))
     };
-    let has = |path: PathBuf| path.symlink_metadata().is_ok();
+    // A unit may be a link to a file that is there in the running system only.
+    let has = |path: PathBuf| os.exists(&path) || os.read_link(&path).is_ok();
     GENERATED.iter().any(|kind| unit.ends_with(kind))
         || has(units.join(unit))
         || template().is_some_and(has)
@@ -102,7 +101,10 @@ fn is_known(units: &Path, unit: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+
     use super::*;
+    use crate::os::Linux;
 
     fn folder() -> (tempfile::TempDir, SwitchFolder) {
         let machine = tempfile::tempdir().unwrap();
@@ -114,13 +116,13 @@ mod tests {
     #[test]
     fn a_switch_is_at_work_for_as_long_as_its_lock_is_held() {
         let (_machine, folder) = folder();
-        assert!(!folder.is_busy(), "there was no switch yet");
+        assert!(!folder.is_busy(&Linux), "there was no switch yet");
         let lock = File::create(folder.lock()).unwrap();
-        assert!(!folder.is_busy());
+        assert!(!folder.is_busy(&Linux));
         lock.lock().unwrap();
-        assert!(folder.is_busy());
+        assert!(folder.is_busy(&Linux));
         drop(lock);
-        assert!(!folder.is_busy());
+        assert!(!folder.is_busy(&Linux));
     }
 
     #[tokio::test]
@@ -128,12 +130,12 @@ mod tests {
         let (_machine, folder) = folder();
         let lock = File::create(folder.lock()).unwrap();
         lock.lock().unwrap();
-        assert!(!folder.wait_until_free(Duration::ZERO).await);
+        assert!(!folder.wait_until_free(&Linux, Duration::ZERO).await);
         let end = async {
             tokio::task::yield_now().await;
             drop(lock);
         };
-        let (free, ()) = tokio::join!(folder.wait_until_free(FOREIGN_SWITCH_LIMIT), end);
+        let (free, ()) = tokio::join!(folder.wait_until_free(&Linux, FOREIGN_SWITCH_LIMIT), end);
         assert!(free);
     }
 
@@ -153,7 +155,7 @@ mod tests {
         )
         .unwrap();
         fs::write(folder.lock(), "new.service\n").unwrap();
-        folder.forget_units_unknown_to(&toplevel).unwrap();
+        folder.forget_units_unknown_to(&Linux, &toplevel).unwrap();
         assert_eq!(
             fs::read_to_string(&list).unwrap(),
             "web.service\nworker@2.service\nsrv.mount\n"

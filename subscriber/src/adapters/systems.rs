@@ -32,11 +32,13 @@ impl Machine for Systems {
     fn seen(&self) -> Pending<'_, Seen> {
         Box::pin(async {
             let failed_units = match self.runner {
-                Runner::Systemd => failed_units(&*self.os).await.unwrap_or_else(|error| {
-                    tracing::warn!(%error, "cannot ask systemd for failed units");
-                    Vec::new()
-                }),
-                Runner::Direct => Vec::new(),
+                Runner::Systemd => failed_units(&*self.os)
+                    .await
+                    .inspect_err(
+                        |error| tracing::warn!(%error, "cannot ask systemd for failed units"),
+                    )
+                    .ok(),
+                Runner::Direct => Some(Vec::new()),
             };
             let at = |link: &Path| store_path_at(&*self.os, link);
             Seen {

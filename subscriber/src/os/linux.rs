@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write as _},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -39,6 +39,19 @@ impl Os for Linux {
         path.exists()
     }
 
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
+    }
+
+    fn free(&self, path: &Path) -> io::Result<u64> {
+        let all = rustix::fs::statvfs(path)?;
+        Ok(all.f_bavail.saturating_mul(all.f_frsize))
+    }
+
+    fn is_locked(&self, path: &Path) -> bool {
+        File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
         Ok(fs::read_dir(folder)?.flatten().map(|entry| entry.file_name()).collect())
     }
@@ -47,6 +60,17 @@ impl Os for Linux {
         let mut file = AtomicWriteFile::open(path)?;
         file.write_all(content)?;
         file.commit()
+    }
+
+    fn overwrite(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        file.write_all(content)?;
+        file.set_len(content.len() as u64)?;
+        file.sync_all()
+    }
+
+    fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder)
     }
 
     fn symlink(&self, to: &Path, link: &Path) -> io::Result<()> {

@@ -165,7 +165,7 @@ impl Monitor {
 
     /// Hears a report.
     pub(crate) fn heard(&mut self, state: &State, body: &ReportBody) {
-        let unstored = body.code == Some(Code::DiskFull)
+        let unstored = matches!(body.code, Some(Code::DiskFull | Code::StateNotStored))
             && body.detail.as_ref().is_some_and(|detail| detail.as_str().starts_with("the state"));
         if let Some((last, last_unstored)) = self.spoken {
             let falls = body.number < last || (body.number == last && !(unstored || last_unstored));

@@ -9,6 +9,7 @@ use std::{
 };
 
 use herald_core::Monotonic;
+use herald_proto::store_path::StorePath;
 use herald_subscriber::{
     adapters::command::{self, CommandFailed},
     os::{Lock, NoLock, Os, Program},
@@ -23,7 +24,7 @@ use super::{
     mutant::Mutant,
     programs::{self, Exit, NOT_STARTED},
     systems::{STATE, in_store},
-    world::World,
+    world::{Machine, World},
 };
 
 /// How often a lock that another process has is tried again.
@@ -69,7 +70,11 @@ impl Process {
 impl Os for Process {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.look("read", path)?;
-        self.world.machine().disk.read(path)
+        let machine = self.world.machine();
+        match in_store(path) {
+            Some((system, below)) => store_file(&machine, &system, &below).map(<[u8]>::to_vec),
+            None => machine.disk.read(path),
+        }
     }
 
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
@@ -83,9 +88,28 @@ impl Os for Process {
         }
         let machine = self.world.machine();
         match in_store(path) {
+            Some((_, below)) if below == Path::new("switch-inhibitors") => false,
             Some((store_path, _)) => machine.is_whole(&store_path),
             None => machine.disk.exists(path),
         }
+    }
+
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        let machine = self.world.machine();
+        match in_store(path) {
+            Some((system, below)) => {
+                store_file(&machine, &system, &below).map(|content| content.len() as u64)
+            }
+            None => machine.disk.read(path).map(|content| content.len() as u64),
+        }
+    }
+
+    fn free(&self, _path: &Path) -> io::Result<u64> {
+        Ok(if self.world.machine().room().is_ok() { 1 << 40 } else { 0 })
+    }
+
+    fn is_locked(&self, path: &Path) -> bool {
+        self.world.machine().locks.contains_key(path)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
@@ -113,6 +137,21 @@ impl Os for Process {
         }
         self.act("rename to", path)?;
         self.world.machine().disk.rename(&temporary, path)
+    }
+
+    fn overwrite(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        self.act("overwrite", path)?;
+        self.world.machine().room()?;
+        let _ = self.world.machine().disk.remove(path);
+        self.world.machine().disk.write(path, content)?;
+        self.act("sync", path)?;
+        self.world.machine().disk.sync_file(path)
+    }
+
+    fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        self.act("make", folder)?;
+        self.world.machine().disk.make_folder(&folder.to_string_lossy());
+        Ok(())
     }
 
     fn symlink(&self, to: &Path, link: &Path) -> io::Result<()> {
@@ -225,6 +264,14 @@ impl Os for Process {
         self.world.machine().kill_process(self.pid);
         Ok(())
     }
+}
+
+/// Gives the content of a file in the store, of those that are read.
+fn store_file(machine: &Machine, system: &StorePath, below: &Path) -> io::Result<&'static [u8]> {
+    let is_whole = machine.is_whole(system);
+    let content: Option<&[u8]> =
+        (is_whole && below == Path::new("herald.json")).then_some(br#"{"state_formats":[0]}"#);
+    content.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 fn judge(program: String, exit: Exit) -> Result<String, CommandFailed> {

@@ -12,9 +12,11 @@ use herald_subscriber::{
         windows::Calendar,
     },
     config::{Profile, Restart, Runner},
-    driver::{Driver, Permits},
+    driver::Driver,
     os::System,
+    permits::Permits,
     ports::{Memory, Pending, Ports, Voice},
+    room::Room,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -76,6 +78,7 @@ async fn follow(process: Process) {
             STORE,
             ROOTS.into(),
             Unsynced::new(UNSYNCED.into(), boot),
+            Room::default(),
         )),
         activation: Box::new(Activator::new(
             &name,
@@ -87,6 +90,7 @@ async fn follow(process: Process) {
                 own_profile: OWN_PROFILE.into(),
                 is_last_resort: false,
             },
+            Room::default(),
             Records::on(Arc::clone(&os), folder),
         )),
         windows: Box::new(None::<Calendar>),

@@ -46,6 +46,8 @@ pub(crate) enum Choice {
     },
     Permitted,
     Armed(bool),
+    /// The new system's own check does not let this one be switched over.
+    SwitchRefused,
     /// The record is there, but nobody hears of it.
     ArmedUnheard,
     /// What is under way changes the machine a little.

@@ -5,7 +5,7 @@ use std::{
     hash::{Hash as _, Hasher as _},
 };
 
-use herald_proto::target::{Action, Mark};
+use herald_proto::target::{Action, IfRebootNeeded, Mark};
 
 use super::{
     Draft, HOUR, SECOND,
@@ -82,6 +82,8 @@ pub(crate) fn small_worlds() -> Explored {
     let brief = |draft: Draft| {
         draft.with(|release, _| release.expires_at = release.issued_at.plus(5 * SECOND))
     };
+    let at_a_reboot =
+        |draft: Draft, decision| draft.with(|_, target| target.if_reboot_needed = Some(decision));
     let switch = || hasty(1);
     let starts = Budget { starts: 1, ..QUIET };
     let meddled = Budget { starts: 1, people: 1, ..QUIET };
@@ -94,6 +96,8 @@ pub(crate) fn small_worlds() -> Explored {
         (vec![switch().with(early), hasty(2).to(Action::None)], starts),
         (vec![switch(), hasty(2).to(Action::Reboot)], QUIET),
         (vec![hasty(1).to(Action::Test)], meddled),
+        (vec![at_a_reboot(switch(), IfRebootNeeded::Boot)], meddled),
+        (vec![at_a_reboot(switch(), IfRebootNeeded::Refuse), hasty(2)], QUIET),
         (vec![hasty(1).to(Action::Boot), hasty(2).to(Action::Stage)], meddled),
         (vec![hasty(1).to(Action::DryActivate), hasty(2).to(Action::Switch)], starts),
         (vec![hasty(1).to(Action::None), hasty(2).to(Action::Reboot)], QUIET),

@@ -42,7 +42,7 @@ impl Host {
             booted: old.clone(),
             boot_default: old.clone(),
             profile: old,
-            failed_units: vec![],
+            failed_units: Some(vec![]),
             connected: true,
         };
         let mut host = Self { state, now, can: capabilities(), seen };

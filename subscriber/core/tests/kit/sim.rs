@@ -124,7 +124,9 @@ impl Sim {
                     choices.extend([Choice::Realised(Err(true)), Choice::Progress]);
                 }
             }
-            Some(Effect::Arm { .. }) => {
+            Some(Effect::Arm { attempt, .. }) => {
+                let refuses = attempt.order.target().if_reboot_needed.is_some();
+                choices.extend(refuses.then_some(Choice::SwitchRefused));
                 choices.extend([true, false].map(Choice::Armed));
                 choices.extend((self.claim == Claim::None).then_some(Choice::ArmedUnheard));
             }
@@ -270,6 +272,10 @@ impl Sim {
                 }
                 let seen = self.host.seen.clone();
                 Event::ArmEnded { attempt, outcome: outcome(*good), seen }
+            }
+            Choice::SwitchRefused => {
+                let outcome = Err(failure(Code::RebootNeeded, false));
+                Event::ArmEnded { attempt, outcome, seen }
             }
             Choice::ArmedUnheard => {
                 self.arm();
