@@ -4,6 +4,8 @@ pub mod activation;
 pub mod boot_loader;
 pub mod command;
 pub mod health;
+pub mod health_folder;
+mod http_status;
 pub mod launcher;
 pub mod link_watch;
 pub mod nix;

@@ -19,8 +19,10 @@ use crate::{
     access::{LoginConfig, TlsConfig},
     adapters::{
         boot_loader::BootLoader,
+        health_folder::{self, BadCheck},
         windows::{BadCalendar, Calendar},
     },
+    os::Linux,
 };
 
 /// What the host is, where things are, and how activations are run.
@@ -63,6 +65,9 @@ pub struct Config {
     /// How the machine is restarted, and when.
     #[serde(default)]
     pub reboot: Reboot,
+    /// The folder of the host's own health checks.
+    #[serde(default = "default_health_folder")]
+    pub health_folder: PathBuf,
     /// The profiles that releases may name.
     #[serde(default = "default_profiles")]
     pub profiles: BTreeMap<ProfileName, Profile>,
@@ -228,6 +233,9 @@ pub enum BadConfig {
         /// What is wrong.
         source: Box<BadCalendar>,
     },
+    /// A health check of the host's own can't be used.
+    #[error(transparent)]
+    Health(#[from] BadCheck),
     /// There is nothing to follow orders for.
     #[error("{}: there must be at least one [profiles.<name>]", path.display())]
     NoProfiles {
@@ -283,6 +291,17 @@ impl Config {
         calendar.check().await.map_err(bad)
     }
 
+    /// Checks the host's own health checks, and counts them.
+    ///
+    /// # Errors
+    /// When one of them can't be used.
+    pub fn check_health(&self) -> Result<usize, BadConfig> {
+        let found = health_folder::read(&Linux, &self.health_folder)?;
+        let count = found.len();
+        found.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(count)
+    }
+
     fn check(&self, path: &Path) -> Result<(), BadConfig> {
         let store_dir = PathBuf::from(&self.store_dir);
         let absolute = |setting, value: &Path, fine: bool| {
@@ -297,6 +316,7 @@ impl Config {
             absolute("current", &profile.current, profile.current.is_absolute())?;
             absolute("booted", &profile.booted, profile.booted.is_absolute())?;
         }
+        absolute("health_folder", &self.health_folder, self.health_folder.is_absolute())?;
         let own_profile = &self.reboot.own_profile;
         absolute("reboot.own_profile", own_profile, own_profile.is_absolute())?;
         for (setting, file) in self.login.files().chain(self.tls.files()) {
@@ -339,6 +359,10 @@ fn own_system() -> System {
 
 fn default_state_dir() -> PathBuf {
     "/var/lib/herald".into()
+}
+
+fn default_health_folder() -> PathBuf {
+    "/etc/herald/health.d".into()
 }
 
 fn default_store_dir() -> String {
@@ -386,6 +410,7 @@ mod tests {
             (format!("{MINIMAL}\nrunnner = \"direct\""), home.clone(), "runnner"),
             (format!("{MINIMAL}\nstate_dir = \"var\""), home.clone(), "state_dir"),
             (format!("{MINIMAL}\nstore_dir = \"/nix/../store\""), home.clone(), "store_dir"),
+            (format!("{MINIMAL}\nhealth_folder = \"h\""), home.clone(), "health_folder"),
             (format!("{MINIMAL}\nprofiles = {{}}"), home.clone(), "profiles"),
             (MINIMAL.replace("alpha", "al.pha"), home.clone(), "host name"),
             (format!("{MINIMAL}\nlogin = {{ kind = \"key\" }}"), home.clone(), "key"),

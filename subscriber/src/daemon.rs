@@ -109,7 +109,11 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
             )),
             windows: Box::new(config.window.clone()),
             people: Box::new(people::Sessions { runner: config.runner }),
-            health: Box::new(Checks { os, runner: config.runner }),
+            health: Box::new(Checks {
+                os,
+                runner: config.runner,
+                folder: config.health_folder.clone(),
+            }),
             voice: Box::new(link.voice(&name)),
         };
         let (reader, host) = (reader(&config, &name), capabilities(&config, &name, &restart));

@@ -31,7 +31,7 @@ enum Command {
     Run(ConfigFile),
     /// Prints the host's public key, making the key on the host's first start.
     PublicKey(ConfigFile),
-    /// Checks the configuration and the trust file.
+    /// Checks the configuration, the trust file, and the host's own health checks.
     CheckConfig(ConfigFile),
     /// Runs a switch program and writes down how it ended (the subscriber calls this itself).
     #[command(hide = true)]
@@ -99,9 +99,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::CheckConfig(ConfigFile { config: path }) => {
             let (config, trust) = Config::load(&path)?;
             config.check_windows(&path).await?;
+            let checks = config.check_health()?;
             let (keys, threshold) = (trust.release().keys().count(), trust.release().threshold());
             println!(
-                "{}: host {} of fleet {}; releases need {threshold} of {keys} keys",
+                "{}: host {} of fleet {}; releases need {threshold} of {keys} keys; {checks} health \
+                 checks of its own",
                 path.display(),
                 config.host,
                 config.fleet

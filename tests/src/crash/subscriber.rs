@@ -32,6 +32,8 @@ use super::{
 
 /// The profile of systems that are booted once, of which this machine knows nothing.
 const OWN_PROFILE: &str = "/nix/var/nix/profiles/system-profiles/herald";
+/// The host's own health checks, of which it has none.
+const HEALTH_FOLDER: &str = "/etc/herald/health.d";
 /// How long a connection takes to be made.
 const CONNECT: Duration = Duration::from_millis(300);
 
@@ -91,7 +93,7 @@ async fn follow(process: Process) {
         )),
         windows: Box::new(None::<Calendar>),
         people: Box::new(Sessions { runner }),
-        health: Box::new(Checks { os, runner }),
+        health: Box::new(Checks { os, runner, folder: HEALTH_FOLDER.into() }),
         voice: Box::new(Radio { process: process.clone(), connected: Rc::clone(&connected) }),
     };
     let host = Capabilities {
