@@ -24,6 +24,7 @@ use crate::{
     os::{Linux, System},
     own_update::OwnUpdate,
     ports::Ports,
+    trust_file::TrustFile,
 };
 
 /// How many requests of people at the host wait for their turn.
@@ -73,14 +74,15 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     // No clock may be behind what was signed and seen before.
     let known = states.iter().map(|(.., state)| state.floor).max().unwrap_or_default();
     let access = config.access(&key, known)?;
-    let speaker = Speaker::new(&config, key, boot, trust.digest());
+    let trust = Arc::new(TrustFile::new(Arc::new(Linux), &config.trust, trust));
+    let speaker = Speaker::new(&config, key, boot, Arc::clone(&trust));
     let (link, inbox) = Link::start(&config, access, speaker, sessions, u64::from_le_bytes(seed));
     let restart = config.restart();
     tracing::debug!(?restart, "how this machine restarts");
     if let Some(update) = own_update(&config) {
         tokio::task::spawn_local(update.follow());
     }
-    let (trust, permits) = (Rc::new(trust), Rc::new(Permits::default()));
+    let permits = Rc::new(Permits::default());
     // Who knocks here is let in by the profile's driver.
     let mut doors = Vec::new();
     for (name, profile, folder, memory, state) in states {
@@ -118,7 +120,7 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
         };
         let (reader, host) = (reader(&config, &name), capabilities(&config, &name, &restart));
         let driver =
-            Driver::new(ports, Rc::clone(&trust), reader, host, Rc::clone(&permits), state);
+            Driver::new(ports, Arc::clone(&trust), reader, host, Rc::clone(&permits), state);
         let (door, requests) = mpsc::channel(REQUESTS);
         doors.push(door);
         tokio::task::spawn_local(driver.run(orders, requests));

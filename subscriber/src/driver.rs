@@ -3,12 +3,12 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use herald_core::{
-    Capabilities, Effect, Event, Illegal, Realised, ReportBody, Seen, Standing, State, Step, Wake,
-    step,
+    Capabilities, Effect, Event, Failure, Illegal, Realised, ReportBody, Seen, Standing, State,
+    Step, Wake, step,
 };
 use herald_proto::{
     id::MessageDigest, order::Addressee, rejection::Code, report::Refusal, signing::verify_order,
-    text::Prose, trust::Trust,
+    text::Prose,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -20,6 +20,7 @@ use crate::{
     adapters::state_store,
     ports::Ports,
     request::{Asked, Refused, Request, Status, wanted_back},
+    trust_file::TrustFile,
 };
 
 /// How long to wait before a state that could not be stored is stored again.
@@ -37,7 +38,7 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(20);
 /// Drives one profile.
 pub struct Driver {
     ports: Rc<Ports>,
-    trust: Rc<Trust>,
+    trust: Arc<TrustFile>,
     reader: Addressee,
     host: Capabilities,
     permits: Rc<Permits>,
@@ -83,7 +84,7 @@ impl Driver {
     /// Makes the driver of a profile from its state.
     pub fn new(
         ports: Ports,
-        trust: Rc<Trust>,
+        trust: Arc<TrustFile>,
         reader: Addressee,
         host: Capabilities,
         permits: Rc<Permits>,
@@ -123,6 +124,7 @@ impl Driver {
         let found = self.ports.activation.found(self.state.phase.attempt_number()).await;
         let seen = self.ports.machine.seen().await;
         let _ = self.handle(Event::Started { seen, found }).await;
+        let mut trust = self.trust.changes();
         loop {
             let event = tokio::select! {
                 // In this order, so that one history leads to one outcome.
@@ -135,6 +137,13 @@ impl Driver {
                 changed = messages.changed() => {
                     if changed.is_err() {
                         return;
+                    }
+                    self.read(&mut messages).await
+                }
+                // Whoever is trusted now may have signed what was refused before.
+                Ok(()) = trust.changed() => {
+                    if !self.is_refused(&messages.borrow()) {
+                        continue;
                     }
                     self.read(&mut messages).await
                 }
@@ -163,9 +172,14 @@ impl Driver {
 
     /// Tells whether the latest message was refused for the clock, which may be set right.
     fn is_too_early(&self, message: &[u8]) -> bool {
-        self.state.refusal.as_ref().is_some_and(|refusal| {
-            refusal.code == Code::TooFarAhead && refusal.message == MessageDigest::of(message)
-        })
+        let code = self.state.refusal.as_ref().map(|refusal| refusal.code);
+        code == Some(Code::TooFarAhead) && self.is_refused(message)
+    }
+
+    /// Tells whether the latest message was refused.
+    fn is_refused(&self, message: &[u8]) -> bool {
+        let refusal = self.state.refusal.as_ref();
+        refusal.is_some_and(|refusal| refusal.message == MessageDigest::of(message))
     }
 
     /// Turns the latest message on the order's topic into an event.
@@ -175,7 +189,7 @@ impl Driver {
     }
 
     async fn judge(&self, message: &[u8]) -> Event {
-        match verify_order(message, &self.trust, &self.reader) {
+        match verify_order(message, &self.trust.in_force(), &self.reader) {
             Ok(order) => {
                 let seen = self.ports.machine.seen().await;
                 Event::OrderArrived { order: Box::new(order), seen }
@@ -389,6 +403,11 @@ impl Driver {
                 let seen = ports.machine.seen().await;
                 send(Event::LinkProved { attempt, seen });
             }),
+            Effect::CheckTrust { attempt } => {
+                let verdict = self.trust.accepts(&attempt, &self.reader);
+                let seen = ports.machine.seen().await;
+                send(Event::TrustSeen { attempt: attempt.number, verdict, seen });
+            }
             Effect::CheckHealth { attempt, delay } => self.check.replace(async move {
                 sleep(delay).await;
                 let began = (ports.clock)().monotonic;
@@ -398,8 +417,16 @@ impl Driver {
             }),
             Effect::Commit { attempt } => {
                 self.check.stop();
+                // What was activated has shown before whom it trusts.
+                let trusted = match attempt.procedure.activates() {
+                    true => Ok(()),
+                    false => self.trust.accepts(&attempt, &self.reader),
+                };
                 self.current.replace(async move {
-                    let outcome = ports.activation.commit(&attempt).await;
+                    let outcome = match trusted {
+                        Ok(()) => ports.activation.commit(&attempt).await,
+                        Err(cause) => Err(Failure { cause, retry: false }),
+                    };
                     let seen = ports.machine.seen().await;
                     send(Event::CommitEnded { attempt: attempt.number, outcome, seen });
                 });
@@ -414,6 +441,7 @@ impl Driver {
             }
             Effect::CleanUp { attempt, keep } => {
                 ports.activation.clean_up(attempt).await;
+                self.trust.read_again();
                 ports.closures.keep_only(&keep);
             }
         }

@@ -21,3 +21,4 @@ pub mod prepare_reboot;
 pub mod request;
 pub mod roll_back;
 pub mod runner;
+pub mod trust_file;

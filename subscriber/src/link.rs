@@ -17,7 +17,7 @@ use herald_core::{ReportBody, Seen, State};
 use herald_proto::{
     WIRE_VERSION,
     host::{FleetId, HostId, ProfileName},
-    id::{BootId, Incarnation, TrustDigest},
+    id::{BootId, Incarnation},
     key::SecretKey,
     login::host_client_id,
     presence::{Liveness, Presence},
@@ -33,6 +33,7 @@ use crate::{
     config::Config,
     identity::Sessions,
     ports::{Pending, Voice},
+    trust_file::TrustFile,
 };
 
 /// How long the client waits before it tries again to connect, at first and at the most.
@@ -48,13 +49,13 @@ pub struct Speaker {
     host: HostId,
     key: Arc<SecretKey>,
     boot: BootId,
-    trust: TrustDigest,
+    trust: Arc<TrustFile>,
     agent: Prose,
 }
 
 impl Speaker {
     /// Makes the speaker of a host.
-    pub fn new(config: &Config, key: Arc<SecretKey>, boot: BootId, trust: TrustDigest) -> Self {
+    pub fn new(config: &Config, key: Arc<SecretKey>, boot: BootId, trust: Arc<TrustFile>) -> Self {
         let agent = Prose::lossy(env!("CARGO_PKG_VERSION"));
         Self { fleet: config.fleet.clone(), host: config.host.clone(), key, boot, trust, agent }
     }
@@ -271,7 +272,7 @@ impl Voice for ProfileVoice {
             time: clock::wall(),
             boot: *boot,
             agent: agent.clone(),
-            trust: *trust,
+            trust: trust.in_force().digest(),
             phase,
             code: body.code,
             detail: body.detail,

@@ -116,6 +116,15 @@ pub enum Event {
         /// The machine at that time.
         seen: Seen,
     },
+    /// Somebody looked at whom the new system trusts.
+    TrustSeen {
+        /// Which attempt.
+        attempt: u64,
+        /// Whether that is those who signed the order; or why not.
+        verdict: Result<(), Cause>,
+        /// The machine at that time.
+        seen: Seen,
+    },
     /// One round of health checks ended.
     HealthChecked {
         /// Which attempt.
@@ -171,6 +180,7 @@ impl Event {
             Self::ArmEnded { .. } => "arm-ended",
             Self::ActivationEnded { .. } => "activation-ended",
             Self::LinkProved { .. } => "link-proved",
+            Self::TrustSeen { .. } => "trust-seen",
             Self::HealthChecked { .. } => "health-checked",
             Self::CommitEnded { .. } => "commit-ended",
             Self::RollbackEnded { .. } => "rollback-ended",

@@ -10,7 +10,7 @@ use herald_proto::{
 
 use crate::{
     admit::Accepted,
-    attempt::{Attempt, HealthProof, LinkProof},
+    attempt::{Attempt, HealthProof, LinkProof, TrustProof},
     ending::{Cause, Ending},
     now::{Monotonic, Now},
     wait::{Wait, Waited},
@@ -159,6 +159,9 @@ pub enum Phase {
         /// Whether the broker was reached. Not durable: a restart asks again.
         #[serde(skip, default = "LinkProof::awaited")]
         link: LinkProof,
+        /// Whether it trusts those who signed. Not durable: a restart asks again.
+        #[serde(skip, default = "TrustProof::awaited")]
+        trust: TrustProof,
         /// How healthy it is. Not durable: a restart asks again.
         #[serde(skip, default = "HealthProof::none")]
         health: HealthProof,
@@ -366,6 +369,12 @@ impl Phase {
 }
 
 impl LinkProof {
+    fn awaited() -> Self {
+        Self::Awaited
+    }
+}
+
+impl TrustProof {
     fn awaited() -> Self {
         Self::Awaited
     }

@@ -102,6 +102,10 @@ impl Turn<'_> {
                 self.concerns(attempt, self.state.phase.name())?;
                 self.link_proved(&seen)?;
             }
+            Event::TrustSeen { attempt, verdict, seen } => {
+                self.concerns(attempt, PhaseName::Confirming)?;
+                self.trust_seen(verdict, &seen)?;
+            }
             Event::HealthChecked { attempt, began, verdict, seen } => {
                 self.concerns(attempt, PhaseName::Confirming)?;
                 self.health_checked(began, verdict, &seen)?;
@@ -151,8 +155,8 @@ impl Turn<'_> {
                 let reason = Prose::lossy("the runner did not say how the activation ended");
                 return self.activation_ended(ActivationEnd::Unknown { reason }, seen);
             }
-            Phase::Confirming { attempt, deadline, link, health } if late(deadline) => {
-                let cause = verdict::unconfirmed(link, &health, &attempt);
+            Phase::Confirming { attempt, deadline, link, trust, health } if late(deadline) => {
+                let cause = verdict::unconfirmed(link, trust, &health, &attempt);
                 self.give_up(attempt, cause, seen);
             }
             Phase::Committing { attempt, deadline, .. } if late(deadline) => {

@@ -50,9 +50,10 @@ fn run(draft: Draft) -> (Host, String) {
     }
 }
 
-/// Proves link and health.
+/// Proves link, trust and health.
 fn prove(host: &mut Host) -> Vec<Effect> {
     host.link();
+    host.trust(Ok(()));
     host.check(Ok(()));
     host.pass(SECOND);
     host.check(Ok(()))
@@ -60,7 +61,7 @@ fn prove(host: &mut Host) -> Vec<Effect> {
 
 #[test]
 fn each_action_does_its_part_and_no_more() {
-    let activated = "realise request-permit arm activate prove-link check-health commit \
+    let activated = "realise request-permit arm activate prove-link check-trust check-health commit \
                      release-permit clean-up";
     let cases = [
         (Action::Switch, activated, new(1), new(1)),

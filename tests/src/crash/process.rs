@@ -69,7 +69,11 @@ impl Process {
 impl Os for Process {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.look("read", path)?;
-        self.world.machine().disk.read(path)
+        let machine = self.world.machine();
+        match machine.trust_file(path) {
+            Some(text) => Ok(text.into_bytes()),
+            None => machine.disk.read(path),
+        }
     }
 
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {

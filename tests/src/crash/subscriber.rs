@@ -4,7 +4,7 @@
 use std::{cell::Cell, path::Path, rc::Rc, sync::Arc, time::Duration};
 
 use herald_core::{Capabilities, ReportBody, Seen, State};
-use herald_proto::host::ProfileName;
+use herald_proto::{host::ProfileName, trust::Trust};
 use herald_subscriber::{
     adapters::{
         activation::Activator, boot_loader::BootLoader, health::Checks, nix::Nix, people::Sessions,
@@ -15,6 +15,7 @@ use herald_subscriber::{
     driver::{Driver, Permits},
     os::System,
     ports::{Memory, Pending, Ports, Voice},
+    trust_file::TrustFile,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -26,7 +27,7 @@ use super::{
     mutant::Mutant,
     order,
     process::Process,
-    systems::{BOOT_DEFAULT, BOOTED, CURRENT, PROFILE, ROOTS, STATE, STORE, UNSYNCED},
+    systems::{BOOT_DEFAULT, BOOTED, CURRENT, PROFILE, ROOTS, STATE, STORE, TRUST, UNSYNCED},
     world::World,
 };
 
@@ -60,6 +61,7 @@ async fn follow(process: Process) {
         booted: BOOTED.into(),
         boot_default: Some(BOOT_DEFAULT.into()),
     };
+    let trust_file_os = Arc::clone(&os);
     let (name, runner) = (ProfileName::system(), Runner::Systemd);
     let connected = Rc::new(Cell::new(false));
     let (messages, orders) = watch::channel(Vec::new());
@@ -105,7 +107,11 @@ async fn follow(process: Process) {
         last_resort: false,
     };
     let permits = Rc::new(Permits::default());
-    let driver = Driver::new(ports, order::trust(), order::reader(), host, permits, state);
+    // The daemon does not start without a trust file that it can use.
+    let Ok(trust) = trust_file_os.read(Path::new(TRUST)) else { return };
+    let Ok(trust) = Trust::from_toml(&String::from_utf8_lossy(&trust)) else { return };
+    let trust = Arc::new(TrustFile::new(trust_file_os, Path::new(TRUST), trust));
+    let driver = Driver::new(ports, trust, order::reader(), host, permits, state);
     tokio::task::spawn_local(stay_connected(world, connected, messages));
     let (_door, requests) = mpsc::channel(1);
     driver.run(orders, requests).await;

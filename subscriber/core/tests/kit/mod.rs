@@ -201,6 +201,7 @@ pub(crate) fn effect_name(effect: &Effect, phase: &str) -> String {
         Effect::Disarm { .. } => "disarm",
         Effect::Activate { .. } => "activate",
         Effect::ProveLink { .. } => "prove-link",
+        Effect::CheckTrust { .. } => "check-trust",
         Effect::CheckHealth { .. } => "check-health",
         Effect::Commit { .. } => "commit",
         Effect::RollBack { .. } => "roll-back",
@@ -220,6 +221,7 @@ pub(crate) fn attempt_of(event: &mut Event) -> Option<&mut u64> {
         | Event::ArmEnded { attempt, .. }
         | Event::ActivationEnded { attempt, .. }
         | Event::LinkProved { attempt, .. }
+        | Event::TrustSeen { attempt, .. }
         | Event::HealthChecked { attempt, .. }
         | Event::CommitEnded { attempt, .. }
         | Event::RollbackEnded { attempt, .. } => Some(attempt),
