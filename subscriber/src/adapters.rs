@@ -11,6 +11,7 @@ pub mod link_watch;
 pub mod nix;
 pub mod own_unit;
 pub mod people;
+pub mod pruner;
 pub mod reboot_need;
 pub mod record;
 pub mod state_store;

@@ -23,6 +23,7 @@ use crate::{
         windows::{BadCalendar, Calendar},
     },
     os::Linux,
+    retention::Retention,
 };
 
 /// What the host is, where things are, and how activations are run.
@@ -65,6 +66,9 @@ pub struct Config {
     /// How the machine is restarted, and when.
     #[serde(default)]
     pub reboot: Reboot,
+    /// What is kept of earlier systems.
+    #[serde(default)]
+    pub retention: Retention,
     /// The folder of the host's own health checks.
     #[serde(default = "default_health_folder")]
     pub health_folder: PathBuf,
@@ -436,6 +440,7 @@ mod tests {
             (format!("{MINIMAL}\nreboot.own_profile = \"p\""), home.clone(), "reboot.own_profile"),
             (format!("{MINIMAL}\nreboot.boot_loader.kind = \"lilo\""), home.clone(), "lilo"),
             (format!("{MINIMAL}\nwindow.opens = [\"Sat\"]"), home.clone(), "lasts"),
+            (format!("{MINIMAL}\nretention.systems = 1"), home.clone(), "from 2 to 16"),
             (format!("{MINIMAL}\nsession = \"durable\""), home, "durable"),
             (MINIMAL.into(), trust("work"), "fleet work"),
             (MINIMAL.into(), trust("home").replace("= 1", "= 2"), "threshold"),

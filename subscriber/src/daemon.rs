@@ -13,8 +13,8 @@ use tokio::{
 
 use crate::{
     adapters::{
-        activation::Activator, health::Checks, nix::Nix, own_unit, people, record::Records,
-        state_store::StateFile, systems::Systems, unsynced::Unsynced,
+        activation::Activator, health::Checks, nix::Nix, own_unit, people, pruner::Pruner,
+        record::Records, state_store::StateFile, systems::Systems, unsynced::Unsynced,
     },
     clock::Clock,
     config::{Config, Profile, Restart, Runner},
@@ -24,6 +24,7 @@ use crate::{
     os::{Linux, System},
     own_update::OwnUpdate,
     ports::Ports,
+    retention::Generations,
     trust_file::TrustFile,
 };
 
@@ -111,6 +112,13 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
             )),
             windows: Box::new(config.window.clone()),
             people: Box::new(people::Sessions { runner: config.runner }),
+            prune: Box::new(Pruner::new(
+                &name,
+                &profile,
+                config.runner,
+                config.retention.generations,
+                Records::new(&folder),
+            )),
             health: Box::new(Checks {
                 os,
                 runner: config.runner,
@@ -167,5 +175,7 @@ fn capabilities(config: &Config, profile: &ProfileName, restart: &Restart) -> Ca
         consent: config.consent.as_ref().map(|consent| consent.deadline),
         one_shot_boot: boots && restart.loader.has_one_shot(),
         last_resort: boots && restart.is_last_resort,
+        kept_systems: config.retention.systems.count(),
+        prunes: config.retention.generations != Generations::All,
     }
 }

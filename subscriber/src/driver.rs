@@ -439,6 +439,12 @@ impl Driver {
                     send(Event::RollbackEnded { attempt: attempt.number, outcome, seen });
                 });
             }
+            Effect::Prune { attempt } => {
+                tokio::task::spawn_local(async move {
+                    let outcome = ports.prune.prune(&attempt).await;
+                    send(Event::Pruned { outcome });
+                });
+            }
             Effect::CleanUp { attempt, keep } => {
                 ports.activation.clean_up(attempt).await;
                 self.trust.read_again();

@@ -19,6 +19,7 @@ pub mod own_update;
 pub mod ports;
 pub mod prepare_reboot;
 pub mod request;
+pub mod retention;
 pub mod roll_back;
 pub mod runner;
 pub mod trust_file;

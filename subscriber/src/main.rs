@@ -10,7 +10,7 @@ use herald_subscriber::{
     config::{BadConfig, Config},
     daemon, identity,
     os::{Linux, System},
-    prepare_reboot, roll_back, runner,
+    prepare_reboot, retention, roll_back, runner,
 };
 
 /// Follows signed orders: verifies, realises, activates, confirms, and rolls back by itself.
@@ -45,6 +45,9 @@ enum Command {
     /// Sets the profile and the boot default (the subscriber calls this itself).
     #[command(hide = true)]
     Commit(commit::Args),
+    /// Deletes old generations of a profile (the subscriber calls this itself).
+    #[command(hide = true)]
+    Prune(retention::Args),
     /// Brings the previous system back (the subscriber calls this itself).
     #[command(hide = true)]
     RollBack(roll_back::Args),
@@ -114,6 +117,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::PrepareReboot(args) => prepare_reboot::run(session(), args).await,
         Command::DeadMan(args) => roll_back::after_boot(&args),
         Command::Commit(args) => commit::run(session(), args).await,
+        Command::Prune(args) => retention::run(session(), args).await,
         Command::RollBack(args) => roll_back::run(session(), args).await,
     }
 }

@@ -179,7 +179,8 @@ impl Turn<'_> {
                 // What only boots next has confirmed nothing: it is adopted once it runs.
                 if attempt.runs(seen) == Runs::Target {
                     let toplevel = attempt.order.target().toplevel.clone();
-                    self.state.remember(toplevel, Some(attempt.closure));
+                    let most = self.host.kept_systems;
+                    self.state.remember(toplevel, Some(attempt.closure), most);
                 }
                 let ending = match attempt.reboot_needed.clone() {
                     Some(what) if attempt.procedure.leaves_the_kernel() => {
@@ -188,6 +189,9 @@ impl Turn<'_> {
                     _ => Ending::Succeeded,
                 };
                 self.end_attempt(&attempt, ending, seen);
+                if self.host.prunes && attempt.procedure != Procedure::Test {
+                    self.effects.push(Effect::Prune { attempt: Box::new(attempt) });
+                }
             }
             Err(cause) => self.give_up(attempt, cause, seen),
         }

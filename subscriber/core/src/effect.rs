@@ -123,6 +123,11 @@ pub enum Effect {
         /// The attempt.
         attempt: Box<Attempt>,
     },
+    /// Delete old generations of the profile; nothing waits for it. Answered by `pruned`.
+    Prune {
+        /// The attempt that was committed.
+        attempt: Box<Attempt>,
+    },
     /// Remove what an ended attempt left, and the roots of systems that are not in `keep`.
     CleanUp {
         /// Which attempt.

@@ -154,6 +154,11 @@ pub enum Event {
         /// The machine at that time.
         seen: Seen,
     },
+    /// Old generations were deleted, or could not be.
+    Pruned {
+        /// How that went.
+        outcome: Result<(), Failure>,
+    },
     /// A time came for which the state asked to be woken.
     Tick {
         /// The machine at that time.
@@ -184,6 +189,7 @@ impl Event {
             Self::HealthChecked { .. } => "health-checked",
             Self::CommitEnded { .. } => "commit-ended",
             Self::RollbackEnded { .. } => "rollback-ended",
+            Self::Pruned { .. } => "pruned",
             Self::Tick { .. } => "tick",
         }
     }
@@ -298,4 +304,8 @@ pub struct Capabilities {
     pub one_shot_boot: bool,
     /// Whether it reboots into the old boot default where a roll back fails.
     pub last_resort: bool,
+    /// How many confirmed systems are remembered, and kept from the garbage collector.
+    pub kept_systems: usize,
+    /// Whether old generations of the profile are deleted.
+    pub prunes: bool,
 }

@@ -16,8 +16,6 @@ use crate::{
     wait::{Wait, Waited},
 };
 
-/// How many confirmed systems are remembered, and kept from the garbage collector.
-const HISTORY: usize = 4;
 /// How many systems that rolled back are remembered.
 const QUARANTINE: usize = 16;
 
@@ -309,12 +307,17 @@ impl State {
         self.quarantine.drain(..surplus);
     }
 
-    /// Remembers a system as the latest confirmed one, and forgets the oldest.
-    pub(crate) fn remember(&mut self, toplevel: StorePath, closure: Option<ClosureDigest>) {
+    /// Remembers a system as the latest confirmed one, and forgets the oldest but a number.
+    pub(crate) fn remember(
+        &mut self,
+        toplevel: StorePath,
+        closure: Option<ClosureDigest>,
+        most: usize,
+    ) {
         let closure = closure.or_else(|| self.recorded(&toplevel));
         self.history.retain(|known| known.toplevel != toplevel);
         self.history.push(Confirmed { toplevel, closure });
-        let surplus = self.history.len().saturating_sub(HISTORY);
+        let surplus = self.history.len().saturating_sub(most);
         self.history.drain(..surplus);
     }
 }

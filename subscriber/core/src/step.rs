@@ -66,6 +66,12 @@ impl Turn<'_> {
                     self.state.history.iter_mut().find(|known| known.toplevel == toplevel)?;
                 known.closure.get_or_insert(closure);
             }
+            // A deploy is no worse for it: it is said, and that is all.
+            Event::Pruned { outcome } => {
+                if let Err(failure) = outcome {
+                    self.report_because(self.state.phase.name(), &failure.cause);
+                }
+            }
             Event::Tick { seen } => return self.tick(&seen),
             Event::RealiseProgress { attempt, progress } => {
                 self.concerns(attempt, PhaseName::Realising)?;

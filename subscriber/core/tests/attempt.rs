@@ -2,7 +2,7 @@
 
 mod kit;
 
-use herald_core::{ActivationEnd, Effect, Phase};
+use herald_core::{ActivationEnd, Effect, Event, Phase};
 use herald_proto::{rejection::Code, report::PhaseName, target::Action, text::Prose};
 use kit::{
     Draft, SECOND, closure, draft, effect_name, failure,
@@ -283,4 +283,56 @@ fn the_end_of_an_activation_that_is_heard_of_late_does_not_put_off_the_roll_back
     assert_eq!(*deadline, ended.plus(attempt.order.target().limits.confirm));
     host.overrun();
     assert_eq!(host.phase(), PhaseName::RollingBack);
+}
+
+#[test]
+fn old_generations_are_deleted_after_a_commit_and_failing_to_is_said_and_no_more() {
+    let committing = |action| match action {
+        Action::Boot => {
+            let mut host = Stop::WaitingForPermit.reach_with(draft(1).to(action));
+            host.permit();
+            host
+        }
+        _ => Stop::Committing.reach_with(draft(1).to(action)),
+    };
+    for (action, prunes, expected) in [
+        (Action::Switch, true, true),
+        (Action::Boot, true, true),
+        (Action::Test, true, false),
+        (Action::Switch, false, false),
+    ] {
+        let mut host = committing(action);
+        host.can.prunes = prunes;
+        let effects = host.commit();
+        let pruned = matches!(effects.last(), Some(Effect::Prune { .. }));
+        assert_eq!(pruned, expected, "{action}: {effects:?}");
+        assert_eq!(host.phase(), PhaseName::Succeeded);
+    }
+
+    let mut host = Stop::Ended(Ended::Succeeded).reach();
+    let effects = host.take(Event::Pruned { outcome: Err(failure(Code::NotPruned, false)) });
+    let [Effect::Report(body)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((body.phase, body.code), (PhaseName::Succeeded, Some(Code::NotPruned)));
+    assert_eq!((host.phase(), host.code()), (PhaseName::Succeeded, None));
+}
+
+#[test]
+fn as_many_confirmed_systems_are_kept_as_the_host_wants() {
+    for most in [2, 4, 6] {
+        let mut host = Host::new();
+        host.can.kept_systems = most;
+        for number in 1..=7 {
+            host.order(draft(number));
+            host.realise();
+            host.permit();
+            host.arm(Ok(()));
+            host.activate(exited(0));
+            prove(&mut host);
+            host.commit();
+            assert_eq!(host.phase(), PhaseName::Succeeded);
+        }
+        let kept: Vec<_> = host.state.history.iter().map(|known| known.toplevel.clone()).collect();
+        let first = 8 - most as u64;
+        assert_eq!(kept, (first..=7).map(new).collect::<Vec<_>>());
+    }
 }

@@ -40,6 +40,10 @@ idle realising waiting-for-time waiting-for-permit held waiting-for-window waiti
     : refused : = : report
 idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed rebooting activating confirming almost-proved committing rolling-back reconnecting ended
     : measured : = : -
+idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed rebooting activating confirming almost-proved committing rolling-back reconnecting ended
+    : pruned : = : -
+idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed rebooting activating confirming almost-proved committing rolling-back reconnecting ended
+    : not-pruned : = : report
 
 realising : progress : = : report
 realising : realised : waiting : report:staged request-permit
@@ -220,6 +224,8 @@ const EVENTS: &[(&str, Happening)] = &[
     ("not-undone", |host| {
         undone(host, Err(failure(Code::RollbackFailed, false)), Some(new(1)), new(1), new(1))
     }),
+    ("pruned", |_| Event::Pruned { outcome: Ok(()) }),
+    ("not-pruned", |_| Event::Pruned { outcome: Err(failure(Code::NotPruned, false)) }),
     ("tick", |host| Event::Tick { seen: host.seen.clone() }),
     ("tick-late", |host| {
         host.pass_to_wake();

@@ -8,13 +8,14 @@ use herald_proto::{host::ProfileName, trust::Trust};
 use herald_subscriber::{
     adapters::{
         activation::Activator, boot_loader::BootLoader, health::Checks, nix::Nix, people::Sessions,
-        record::Records, state_store::StateFile, systems::Systems, unsynced::Unsynced,
-        windows::Calendar,
+        pruner::Pruner, record::Records, state_store::StateFile, systems::Systems,
+        unsynced::Unsynced, windows::Calendar,
     },
     config::{Profile, Restart, Runner},
     driver::{Driver, Permits},
     os::System,
     ports::{Memory, Pending, Ports, Voice},
+    retention::Generations,
     trust_file::TrustFile,
 };
 use tokio::{
@@ -95,6 +96,13 @@ async fn follow(process: Process) {
         )),
         windows: Box::new(None::<Calendar>),
         people: Box::new(Sessions { runner }),
+        prune: Box::new(Pruner::new(
+            &name,
+            &profile,
+            runner,
+            Generations::All,
+            Records::on(Arc::clone(&os), folder),
+        )),
         health: Box::new(Checks { os, runner, folder: HEALTH_FOLDER.into() }),
         voice: Box::new(Radio { process: process.clone(), connected: Rc::clone(&connected) }),
     };
@@ -105,6 +113,8 @@ async fn follow(process: Process) {
         consent: None,
         one_shot_boot: false,
         last_resort: false,
+        kept_systems: 4,
+        prunes: false,
     };
     let permits = Rc::new(Permits::default());
     // The daemon does not start without a trust file that it can use.

@@ -94,6 +94,8 @@ pub(crate) fn capabilities() -> Capabilities {
         consent: None,
         one_shot_boot: false,
         last_resort: false,
+        kept_systems: 4,
+        prunes: false,
     }
 }
 
@@ -205,6 +207,7 @@ pub(crate) fn effect_name(effect: &Effect, phase: &str) -> String {
         Effect::CheckHealth { .. } => "check-health",
         Effect::Commit { .. } => "commit",
         Effect::RollBack { .. } => "roll-back",
+        Effect::Prune { .. } => "prune",
         Effect::CleanUp { .. } => "clean-up",
     };
     name.into()
@@ -232,6 +235,7 @@ pub(crate) fn attempt_of(event: &mut Event) -> Option<&mut u64> {
         | Event::Held { .. }
         | Event::Resumed
         | Event::WantedBack { .. }
+        | Event::Pruned { .. }
         | Event::Tick { .. } => None,
     }
 }

@@ -403,7 +403,7 @@ impl Sim {
     /// Begins to do what the core asks for, as the daemon does: a new thing ends the old one.
     fn obey(&mut self, effect: Effect) {
         match effect {
-            Effect::Report(_) => {}
+            Effect::Report(_) | Effect::Prune { .. } => {}
             Effect::Measure(toplevel) => self.measures.push(toplevel),
             Effect::Realise { .. }
             | Effect::Arm { .. }
