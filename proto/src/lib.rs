@@ -8,10 +8,12 @@
 #[macro_use]
 mod codes;
 pub mod beacon;
+pub mod check;
 pub mod closure;
 pub mod codec;
 pub mod envelope;
 pub mod host;
+pub mod http;
 pub mod id;
 pub mod key;
 pub mod login;

@@ -37,8 +37,10 @@ pub struct Order {
     pub target: Target,
     /// Which target this is.
     pub hash: TargetHash,
-    /// The message that it came in.
+    /// The digest of the message that it came in.
     pub message: MessageDigest,
+    /// The message that it came in, for whoever has to verify it again.
+    pub sealed: Bytes,
 }
 
 /// Who reads an order: what must match before it concerns this reader at all.

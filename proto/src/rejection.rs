@@ -102,10 +102,14 @@ codes! {
         AskedLocally = 69 => "asked-locally",
         /// The machine booted the old system instead of the new one.
         FellBack = 70 => "fell-back",
+        /// The new system would not trust those who signed the order for it.
+        LockedOut = 71 => "locked-out",
         /// The roll back did not bring the old system back.
         RollbackFailed = 80 => "rollback-failed",
         /// Somebody activated another system meanwhile.
         OtherSystemRuns = 81 => "other-system-runs",
+        /// Old generations could not be deleted; the order is done all the same.
+        NotPruned = 82 => "not-pruned",
     }
 }
 

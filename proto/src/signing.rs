@@ -165,9 +165,10 @@ pub fn verify_any_order(message: &[u8], trust: &Trust) -> Result<Verified<Order>
         return Err(Rejection::NotInRelease);
     }
     let target: Target = codec::decode(bytes)?;
-    let (hash, message) = (TargetHash::of(bytes), MessageDigest::of(message));
+    let (hash, digest) = (TargetHash::of(bytes), MessageDigest::of(message));
     let signers = release.signers().to_vec();
-    let order = Order { release: release.into_inner(), target, hash, message };
+    let (release, sealed) = (release.into_inner(), Bytes(message.to_owned()));
+    let order = Order { release, target, hash, message: digest, sealed };
     Ok(Verified { message: order, signers })
 }
 

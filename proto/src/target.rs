@@ -1,9 +1,10 @@
 //! One host's part of a release.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
+pub use crate::check::Check;
 use crate::{
-    codec::{self, Malformed, Value, Wire},
+    codec::{Malformed, Value, Wire},
     host::{HostId, ProfileName, System, UnitName},
     id::{ClosureDigest, Incarnation},
     store_path::StorePath,
@@ -203,62 +204,3 @@ wire_map!(Health, unknown keys Refuse:
     1 => stable_for required,
     2 => checks list,
 );
-
-/// One health check.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Check {
-    /// A program exits with 0; its first element is its path or name, the rest are arguments.
-    Command(Vec<String>),
-    /// A unit is active.
-    Unit(UnitName),
-    /// A TCP connection to an address is accepted.
-    Tcp(SocketAddr),
-}
-
-impl std::fmt::Display for Check {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Command(argv) => write!(f, "command {argv:?}"),
-            Self::Unit(unit) => write!(f, "unit {unit}"),
-            Self::Tcp(address) => write!(f, "tcp {address}"),
-        }
-    }
-}
-
-/// On the wire a check is an array: its kind, and what it checks.
-impl Wire for Check {
-    fn to_value(&self) -> Value {
-        let (kind, subject) = match self {
-            Self::Command(argv) => (1u16, argv.to_value()),
-            Self::Unit(unit) => (2, unit.to_value()),
-            Self::Tcp(address) => (3, address.to_string().to_value()),
-        };
-        Value::Array(vec![kind.to_value(), subject])
-    }
-
-    fn from_value(value: Value) -> Result<Self, Malformed> {
-        let parts = <[Value; 2]>::try_from(codec::array(value)?);
-        let [kind, subject] =
-            parts.map_err(|_| Malformed::invalid(&"a check is a kind and a subject"))?;
-        match u16::from_value(kind)? {
-            1 => match Vec::<String>::from_value(subject)? {
-                argv if argv.is_empty() || argv.iter().any(|part| part.contains('\0')) => {
-                    Err(Malformed::invalid(&"a command has a program, and no NUL"))
-                }
-                argv => Ok(Self::Command(argv)),
-            },
-            2 => UnitName::from_value(subject).map(Self::Unit),
-            3 => {
-                let address = codec::text(subject)?;
-                let parsed =
-                    address.parse::<SocketAddr>().map_err(|error| Malformed::invalid(&error))?;
-                if parsed.to_string() != address {
-                    return Err(Malformed::invalid(&"an address in its shortest form is expected"));
-                }
-                Ok(Self::Tcp(parsed))
-            }
-            other => Err(Malformed::invalid(&format!("check kind {other} is not known"))),
-        }
-    }
-}

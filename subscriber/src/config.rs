@@ -19,9 +19,11 @@ use crate::{
     access::{LoginConfig, TlsConfig},
     adapters::{
         boot_loader::BootLoader,
+        health_folder::{self, BadCheck},
         windows::{BadCalendar, Calendar},
     },
     os::Linux,
+    retention::Retention,
     room::Room,
 };
 
@@ -68,6 +70,12 @@ pub struct Config {
     /// How much room stays on the disks.
     #[serde(default)]
     pub room: Room,
+    /// What is kept of earlier systems.
+    #[serde(default)]
+    pub retention: Retention,
+    /// The folder of the host's own health checks.
+    #[serde(default = "default_health_folder")]
+    pub health_folder: PathBuf,
     /// The profiles that releases may name.
     #[serde(default = "default_profiles")]
     pub profiles: BTreeMap<ProfileName, Profile>,
@@ -233,6 +241,9 @@ pub enum BadConfig {
         /// What is wrong.
         source: Box<BadCalendar>,
     },
+    /// A health check of the host's own can't be used.
+    #[error(transparent)]
+    Health(#[from] BadCheck),
     /// There is nothing to follow orders for.
     #[error("{}: there must be at least one [profiles.<name>]", path.display())]
     NoProfiles {
@@ -288,6 +299,17 @@ impl Config {
         calendar.check().await.map_err(bad)
     }
 
+    /// Checks the host's own health checks, and counts them.
+    ///
+    /// # Errors
+    /// When one of them can't be used.
+    pub fn check_health(&self) -> Result<usize, BadConfig> {
+        let found = health_folder::read(&Linux, &self.health_folder)?;
+        let count = found.len();
+        found.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(count)
+    }
+
     fn check(&self, path: &Path) -> Result<(), BadConfig> {
         let store_dir = PathBuf::from(&self.store_dir);
         let absolute = |setting, value: &Path, fine: bool| {
@@ -302,6 +324,7 @@ impl Config {
             absolute("current", &profile.current, profile.current.is_absolute())?;
             absolute("booted", &profile.booted, profile.booted.is_absolute())?;
         }
+        absolute("health_folder", &self.health_folder, self.health_folder.is_absolute())?;
         let own_profile = &self.reboot.own_profile;
         absolute("reboot.own_profile", own_profile, own_profile.is_absolute())?;
         if let Some(folder) = &self.room.boot_folder {
@@ -349,6 +372,10 @@ fn default_state_dir() -> PathBuf {
     "/var/lib/herald".into()
 }
 
+fn default_health_folder() -> PathBuf {
+    "/etc/herald/health.d".into()
+}
+
 fn default_store_dir() -> String {
     "/nix/store".into()
 }
@@ -394,6 +421,7 @@ mod tests {
             (format!("{MINIMAL}\nrunnner = \"direct\""), home.clone(), "runnner"),
             (format!("{MINIMAL}\nstate_dir = \"var\""), home.clone(), "state_dir"),
             (format!("{MINIMAL}\nstore_dir = \"/nix/../store\""), home.clone(), "store_dir"),
+            (format!("{MINIMAL}\nhealth_folder = \"h\""), home.clone(), "health_folder"),
             (format!("{MINIMAL}\nprofiles = {{}}"), home.clone(), "profiles"),
             (MINIMAL.replace("alpha", "al.pha"), home.clone(), "host name"),
             (format!("{MINIMAL}\nlogin = {{ kind = \"key\" }}"), home.clone(), "key"),
@@ -421,6 +449,7 @@ mod tests {
             (format!("{MINIMAL}\nroom.boot_folder = \"b\""), home.clone(), "room.boot_folder"),
             (format!("{MINIMAL}\nreboot.boot_loader.kind = \"lilo\""), home.clone(), "lilo"),
             (format!("{MINIMAL}\nwindow.opens = [\"Sat\"]"), home.clone(), "lasts"),
+            (format!("{MINIMAL}\nretention.systems = 1"), home.clone(), "from 2 to 16"),
             (format!("{MINIMAL}\nsession = \"durable\""), home, "durable"),
             (MINIMAL.into(), trust("work"), "fleet work"),
             (MINIMAL.into(), trust("home").replace("= 1", "= 2"), "threshold"),

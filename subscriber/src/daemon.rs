@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use herald_core::Capabilities;
-use herald_proto::{beacon::Freshness, host::ProfileName, order::Addressee, trust::Trust};
+use herald_proto::{host::ProfileName, order::Addressee, trust::Trust};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -13,8 +13,8 @@ use tokio::{
 
 use crate::{
     adapters::{
-        activation::Activator, health::Checks, nix::Nix, own_unit, people, record::Records,
-        state_store::StateFile, systems::Systems, unsynced::Unsynced,
+        activation::Activator, health::Checks, nix::Nix, own_unit, people, pruner::Pruner,
+        record::Records, state_store::StateFile, systems::Systems, unsynced::Unsynced,
     },
     clock::Clock,
     config::{Config, Profile, Restart, Runner},
@@ -25,6 +25,8 @@ use crate::{
     own_update::OwnUpdate,
     permits::Permits,
     ports::Ports,
+    retention::Generations,
+    trust_file::TrustFile,
 };
 
 /// How many requests of people at the host wait for their turn.
@@ -74,15 +76,15 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     // No clock may be behind what was signed and seen before.
     let known = states.iter().map(|(.., state)| state.floor).max().unwrap_or_default();
     let access = config.access(&key, known)?;
-    let speaker = Speaker::new(&config, key, boot, trust.digest());
-    let (freshness, seed) = (trust.freshness(), u64::from_le_bytes(seed));
-    let (link, inbox) = Link::start(&config, access, speaker, freshness, sessions, seed);
+    let trust = Arc::new(TrustFile::new(Arc::new(Linux), &config.trust, trust));
+    let speaker = Speaker::new(&config, key, boot, Arc::clone(&trust));
+    let (link, inbox) = Link::start(&config, access, speaker, sessions, u64::from_le_bytes(seed));
     let restart = config.restart();
     tracing::debug!(?restart, "how this machine restarts");
     if let Some(update) = own_update(&config) {
         tokio::task::spawn_local(update.follow());
     }
-    let (trust, permits) = (Rc::new(trust), Rc::new(Permits::default()));
+    let permits = Rc::new(Permits::default());
     // Who knocks here is let in by the profile's driver.
     let (mut doors, mut drivers) = (Vec::new(), Vec::new());
     for (name, profile, folder, memory, state) in states {
@@ -113,13 +115,23 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
             )),
             windows: Box::new(config.window.clone()),
             people: Box::new(people::Sessions { runner: config.runner }),
-            health: Box::new(Checks { os, runner: config.runner }),
+            prune: Box::new(Pruner::new(
+                &name,
+                &profile,
+                config.runner,
+                config.retention.generations,
+                Records::new(&folder),
+            )),
+            health: Box::new(Checks {
+                os,
+                runner: config.runner,
+                folder: config.health_folder.clone(),
+            }),
             voice: Box::new(link.voice(&name)),
         };
-        let (reader, host) =
-            (reader(&config, &name), capabilities(&config, &name, &restart, trust.freshness()));
+        let (reader, host) = (reader(&config, &name), capabilities(&config, &name, &restart));
         let driver =
-            Driver::new(ports, Rc::clone(&trust), reader, host, Rc::clone(&permits), state);
+            Driver::new(ports, Arc::clone(&trust), reader, host, Rc::clone(&permits), state);
         let (door, requests) = mpsc::channel(REQUESTS);
         doors.push(door);
         drivers.push(driver.run(orders, beacons, requests));
@@ -161,12 +173,7 @@ fn reader(config: &Config, profile: &ProfileName) -> Addressee {
     Addressee { host: config.host.clone(), profile: profile.clone(), system: config.system.clone() }
 }
 
-fn capabilities(
-    config: &Config,
-    profile: &ProfileName,
-    restart: &Restart,
-    freshness: Option<Freshness>,
-) -> Capabilities {
+fn capabilities(config: &Config, profile: &ProfileName, restart: &Restart) -> Capabilities {
     // Only the system itself is what boots.
     let boots = *profile == ProfileName::system();
     Capabilities {
@@ -174,8 +181,11 @@ fn capabilities(
         units: config.runner == Runner::Systemd,
         windows: config.window.is_some(),
         consent: config.consent.as_ref().map(|consent| consent.deadline),
-        freshness,
+        // The driver looks that up in the trust that is in force.
+        freshness: None,
         one_shot_boot: boots && restart.loader.has_one_shot(),
         last_resort: boots && restart.is_last_resort,
+        kept_systems: config.retention.systems.count(),
+        prunes: config.retention.generations != Generations::All,
     }
 }

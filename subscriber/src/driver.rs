@@ -1,19 +1,19 @@
 //! The one loop of a profile: event, step, persist, effects.
 
-use std::{io, rc::Rc, time::Duration};
+use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use herald_core::{
-    Capabilities, Effect, Event, Illegal, Realised, ReportBody, Seen, Standing, State, Step, Wake,
-    step,
+    Capabilities, Effect, Event, Failure, Illegal, Realised, ReportBody, Seen, Standing, State,
+    Step, Wake, step,
 };
 use herald_proto::{
+    beacon::Freshness,
     id::MessageDigest,
     order::Addressee,
     rejection::Code,
     report::Refusal,
     signing::{verify_beacon, verify_order},
     text::Prose,
-    trust::Trust,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -26,6 +26,7 @@ use crate::{
     permits::{Permit, Permits},
     ports::Ports,
     request::{Asked, Refused, Request, Status, wanted_back},
+    trust_file::TrustFile,
 };
 
 /// How long to wait before a state that could not be stored is stored again.
@@ -43,7 +44,7 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(20);
 /// Drives one profile.
 pub struct Driver {
     ports: Rc<Ports>,
-    trust: Rc<Trust>,
+    trust: Arc<TrustFile>,
     reader: Addressee,
     host: Capabilities,
     permits: Rc<Permits>,
@@ -90,7 +91,7 @@ impl Driver {
     /// Makes the driver of a profile from its state.
     pub fn new(
         ports: Ports,
-        trust: Rc<Trust>,
+        trust: Arc<TrustFile>,
         reader: Addressee,
         host: Capabilities,
         permits: Rc<Permits>,
@@ -132,6 +133,7 @@ impl Driver {
         let found = self.ports.activation.found(self.state.phase.attempt_number()).await;
         let seen = self.ports.machine.seen().await;
         let _ = self.handle(Event::Started { seen, found }).await;
+        let mut trust = self.trust.changes();
         loop {
             let event = tokio::select! {
                 // In this order, so that one history leads to one outcome.
@@ -150,6 +152,13 @@ impl Driver {
                 Ok(()) = beacons.changed() => {
                     let beacon = beacons.borrow_and_update().clone();
                     if !self.hear(&beacon).await || !self.may_pass(&messages.borrow()) {
+                        continue;
+                    }
+                    self.read(&mut messages).await
+                }
+                // Whoever is trusted now may have signed what was refused before.
+                Ok(()) = trust.changed() => {
+                    if !self.is_refused(&messages.borrow()) {
                         continue;
                     }
                     self.read(&mut messages).await
@@ -180,15 +189,19 @@ impl Driver {
     /// Tells whether the latest message was refused for what passes: the clock may be set right,
     /// and a beacon may come.
     fn may_pass(&self, message: &[u8]) -> bool {
-        self.state.refusal.as_ref().is_some_and(|refusal| {
-            matches!(refusal.code, Code::TooFarAhead | Code::Stale)
-                && refusal.message == MessageDigest::of(message)
-        })
+        let code = self.state.refusal.as_ref().map(|refusal| refusal.code);
+        matches!(code, Some(Code::TooFarAhead | Code::Stale)) && self.is_refused(message)
+    }
+
+    /// Tells whether the latest message was refused.
+    fn is_refused(&self, message: &[u8]) -> bool {
+        let refusal = self.state.refusal.as_ref();
+        refusal.is_some_and(|refusal| refusal.message == MessageDigest::of(message))
     }
 
     /// Takes note of a beacon; tells whether it is news.
     async fn hear(&mut self, beacon: &[u8]) -> bool {
-        match verify_beacon(beacon, &self.trust) {
+        match verify_beacon(beacon, &self.trust.in_force()) {
             Ok(beacon) => {
                 let issued_at = beacon.issued_at;
                 self.handle(Event::BeaconHeard { issued_at }).await.is_ok()
@@ -207,7 +220,7 @@ impl Driver {
     }
 
     async fn judge(&self, message: &[u8]) -> Event {
-        match verify_order(message, &self.trust, &self.reader) {
+        match verify_order(message, &self.trust.in_force(), &self.reader) {
             Ok(order) => {
                 let seen = self.ports.machine.seen().await;
                 Event::OrderArrived { order: Box::new(order), seen }
@@ -249,10 +262,7 @@ impl Driver {
             Request::Apply { order } => {
                 let event = self.judge(&order).await;
                 // Whoever stands before the host with an order needs no broker's word for it.
-                let freshness = self.host.freshness.take();
-                let handled = self.handle(event).await;
-                self.host.freshness = freshness;
-                handled?;
+                self.handle_by(event, None).await?;
                 let digest = MessageDigest::of(&order);
                 let refusal = self.state.refusal.clone();
                 return match refusal.filter(|refusal| refusal.message == digest) {
@@ -265,6 +275,16 @@ impl Driver {
     }
 
     async fn handle(&mut self, event: Event) -> Result<(), Illegal> {
+        self.handle_by(event, self.trust.in_force().freshness()).await
+    }
+
+    /// Lets the core decide, by the beacons that it needs.
+    async fn handle_by(
+        &mut self,
+        event: Event,
+        freshness: Option<Freshness>,
+    ) -> Result<(), Illegal> {
+        self.host.freshness = freshness;
         let name = event.name();
         let permitted = matches!(event, Event::Permitted { .. });
         let now = (self.ports.clock)();
@@ -437,6 +457,11 @@ impl Driver {
                 let seen = ports.machine.seen().await;
                 send(Event::LinkProved { attempt, seen });
             }),
+            Effect::CheckTrust { attempt } => {
+                let verdict = self.trust.accepts(&attempt, &self.reader);
+                let seen = ports.machine.seen().await;
+                send(Event::TrustSeen { attempt: attempt.number, verdict, seen });
+            }
             Effect::CheckHealth { attempt, delay } => self.check.replace(async move {
                 sleep(delay).await;
                 let began = (ports.clock)().monotonic;
@@ -446,8 +471,16 @@ impl Driver {
             }),
             Effect::Commit { attempt } => {
                 self.check.stop();
+                // What was activated has shown before whom it trusts.
+                let trusted = match attempt.procedure.activates() {
+                    true => Ok(()),
+                    false => self.trust.accepts(&attempt, &self.reader),
+                };
                 self.current.replace(async move {
-                    let outcome = ports.activation.commit(&attempt).await;
+                    let outcome = match trusted {
+                        Ok(()) => ports.activation.commit(&attempt).await,
+                        Err(cause) => Err(Failure { cause, retry: false }),
+                    };
                     let seen = ports.machine.seen().await;
                     send(Event::CommitEnded { attempt: attempt.number, outcome, seen });
                 });
@@ -460,8 +493,15 @@ impl Driver {
                     send(Event::RollbackEnded { attempt: attempt.number, outcome, seen });
                 });
             }
+            Effect::Prune { attempt } => {
+                tokio::task::spawn_local(async move {
+                    let outcome = ports.prune.prune(&attempt).await;
+                    send(Event::Pruned { outcome });
+                });
+            }
             Effect::CleanUp { attempt, keep } => {
                 ports.activation.clean_up(attempt).await;
+                self.trust.read_again();
                 ports.closures.keep_only(&keep);
             }
         }

@@ -39,7 +39,6 @@ const REASSERT: Duration = Duration::from_secs(5);
 /// What heartbeats tell, and the place of the last one.
 pub struct Vitals {
     speaker: Arc<Speaker>,
-    freshness: Option<Freshness>,
     told: Mutex<Told>,
     news: Notify,
     /// From 0 to 1: where in the spread this host is.
@@ -62,9 +61,9 @@ struct Told {
 
 impl Vitals {
     /// Begins with nothing to tell. The seed spreads the heartbeats of a fleet.
-    pub fn new(speaker: Arc<Speaker>, freshness: Option<Freshness>, seed: u64) -> Self {
+    pub fn new(speaker: Arc<Speaker>, seed: u64) -> Self {
         let share = (seed % 1_024) as f64 / 1_024.0;
-        Self { speaker, freshness, told: Mutex::default(), news: Notify::new(), share }
+        Self { speaker, told: Mutex::default(), news: Notify::new(), share }
     }
 
     /// Takes note of a profile's state. A beacon that is news is repeated soon.
@@ -76,7 +75,7 @@ impl Vitals {
         told.floor = told.floor.max(state.floor);
         if state.beacon > told.beacon {
             told.beacon = state.beacon;
-            let spread = self.freshness.map_or(SPREAD, |it| SPREAD.min(it.interval() / 4));
+            let spread = self.freshness().map_or(SPREAD, |it| SPREAD.min(it.interval() / 4));
             let due = Instant::now() + spread.mul_f64(self.share);
             told.due = Some(told.due.map_or(due, |known| known.min(due)));
             self.news.notify_one();
@@ -133,7 +132,7 @@ impl Vitals {
         told.said.clone_from(&message.payload);
         told.contradicted = None;
         // Not late to say that no beacon came.
-        let lapse = self.freshness.zip(told.beacon).map(|(it, beacon)| it.end_of(beacon));
+        let lapse = self.freshness().zip(told.beacon).map(|(it, beacon)| it.end_of(beacon));
         let until = lapse.map(|lapse| lapse.since(told.time())).filter(|left| !left.is_zero());
         let wait = until.map_or(PERIOD, |left| PERIOD.min(left + Duration::from_millis(1)));
         told.due = Some(Instant::now() + wait);
@@ -142,7 +141,7 @@ impl Vitals {
     fn sign(&self, told: &Told, liveness: Liveness) -> Message {
         let (session, incarnation) = told.session.unwrap_or((0, Incarnation::from_bytes([0; 16])));
         let time = told.time();
-        let hearing = self.freshness.map(|freshness| {
+        let hearing = self.freshness().map(|freshness| {
             match told.beacon.is_some_and(|beacon| time < freshness.end_of(beacon)) {
                 true => Hearing::Fresh,
                 false => Hearing::Stale,
@@ -173,6 +172,10 @@ impl Vitals {
         };
         let payload = sign_as_host(&presence, &self.speaker.fleet, &self.speaker.key);
         Message::new(self.speaker.topic(Subject::Presence(self.speaker.host.clone())), payload)
+    }
+
+    fn freshness(&self) -> Option<Freshness> {
+        self.speaker.trust.in_force().freshness()
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {

@@ -21,6 +21,8 @@ pub mod permits;
 pub mod ports;
 pub mod prepare_reboot;
 pub mod request;
+pub mod retention;
 pub mod roll_back;
 pub mod room;
 pub mod runner;
+pub mod trust_file;

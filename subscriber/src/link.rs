@@ -16,9 +16,8 @@ use herald_client::{
 use herald_core::{ReportBody, Seen, State};
 use herald_proto::{
     WIRE_VERSION,
-    beacon::Freshness,
     host::{FleetId, HostId, ProfileName},
-    id::{BootId, TrustDigest},
+    id::BootId,
     key::SecretKey,
     login::host_client_id,
     report::{PhaseName, Report, Systems},
@@ -34,6 +33,7 @@ use crate::{
     heartbeat::Vitals,
     identity::Sessions,
     ports::{Pending, Voice},
+    trust_file::TrustFile,
 };
 
 /// How long the client waits before it tries again to connect, at first and at the most.
@@ -49,13 +49,13 @@ pub struct Speaker {
     pub(crate) host: HostId,
     pub(crate) key: Arc<SecretKey>,
     pub(crate) boot: BootId,
-    trust: TrustDigest,
+    pub(crate) trust: Arc<TrustFile>,
     pub(crate) agent: Prose,
 }
 
 impl Speaker {
     /// Makes the speaker of a host.
-    pub fn new(config: &Config, key: Arc<SecretKey>, boot: BootId, trust: TrustDigest) -> Self {
+    pub fn new(config: &Config, key: Arc<SecretKey>, boot: BootId, trust: Arc<TrustFile>) -> Self {
         let agent = Prose::lossy(env!("CARGO_PKG_VERSION"));
         Self { fleet: config.fleet.clone(), host: config.host.clone(), key, boot, trust, agent }
     }
@@ -107,7 +107,6 @@ impl Link {
         config: &Config,
         (tls, login): (Tls, Login),
         speaker: Speaker,
-        freshness: Option<Freshness>,
         sessions: Sessions,
         seed: u64,
     ) -> (Rc<Self>, Inbox) {
@@ -129,10 +128,8 @@ impl Link {
         let mut filters: Vec<_> = config.profiles.keys().map(desired).collect();
         let own = Subject::Presence(config.host.clone());
         filters.push(Filter::Exactly(speaker.topic(own)));
-        if freshness.is_some() {
-            filters.push(Filter::Exactly(speaker.topic(Subject::Beacon)));
-        }
-        let vitals = Arc::new(Vitals::new(Arc::clone(&speaker), freshness, seed));
+        filters.push(Filter::Exactly(speaker.topic(Subject::Beacon)));
+        let vitals = Arc::new(Vitals::new(Arc::clone(&speaker), seed));
         let (farewell_sender, farewell) = watch::channel(None);
         let owned = Owned::default();
         let births = Births {
@@ -284,7 +281,7 @@ impl Voice for ProfileVoice {
             time: clock::wall(),
             boot: *boot,
             agent: agent.clone(),
-            trust: *trust,
+            trust: trust.in_force().digest(),
             phase,
             code: body.code,
             detail: body.detail,

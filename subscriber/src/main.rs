@@ -10,7 +10,7 @@ use herald_subscriber::{
     config::{BadConfig, Config},
     daemon, identity,
     os::{Linux, System},
-    prepare_reboot, roll_back, runner,
+    prepare_reboot, retention, roll_back, runner,
 };
 
 /// Follows signed orders: verifies, realises, activates, confirms, and rolls back by itself.
@@ -31,7 +31,7 @@ enum Command {
     Run(ConfigFile),
     /// Prints the host's public key, making the key on the host's first start.
     PublicKey(ConfigFile),
-    /// Checks the configuration and the trust file.
+    /// Checks the configuration, the trust file, and the host's own health checks.
     CheckConfig(ConfigFile),
     /// Runs a switch program and writes down how it ended (the subscriber calls this itself).
     #[command(hide = true)]
@@ -45,6 +45,9 @@ enum Command {
     /// Sets the profile and the boot default (the subscriber calls this itself).
     #[command(hide = true)]
     Commit(commit::Args),
+    /// Deletes old generations of a profile (the subscriber calls this itself).
+    #[command(hide = true)]
+    Prune(retention::Args),
     /// Brings the previous system back (the subscriber calls this itself).
     #[command(hide = true)]
     RollBack(roll_back::Args),
@@ -99,9 +102,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::CheckConfig(ConfigFile { config: path }) => {
             let (config, trust) = Config::load(&path)?;
             config.check_windows(&path).await?;
+            let checks = config.check_health()?;
             let (keys, threshold) = (trust.release().keys().count(), trust.release().threshold());
             println!(
-                "{}: host {} of fleet {}; releases need {threshold} of {keys} keys",
+                "{}: host {} of fleet {}; releases need {threshold} of {keys} keys; {checks} health \
+                 checks of its own",
                 path.display(),
                 config.host,
                 config.fleet
@@ -112,6 +117,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::PrepareReboot(args) => prepare_reboot::run(session(), args).await,
         Command::DeadMan(args) => roll_back::after_boot(&args),
         Command::Commit(args) => commit::run(session(), args).await,
+        Command::Prune(args) => retention::run(session(), args).await,
         Command::RollBack(args) => roll_back::run(session(), args).await,
     }
 }

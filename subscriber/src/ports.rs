@@ -31,6 +31,8 @@ pub struct Ports {
     pub people: Box<dyn People>,
     /// Checks health.
     pub health: Box<dyn Health>,
+    /// Deletes what is not kept.
+    pub prune: Box<dyn Prune>,
     /// Speaks to the fleet.
     pub voice: Box<dyn Voice>,
 }
@@ -133,6 +135,12 @@ pub trait People {
 pub trait Health {
     /// Runs one round of checks; the error says which one failed and how.
     fn check<'a>(&'a self, attempt: &'a Attempt) -> Pending<'a, Result<(), Prose>>;
+}
+
+/// Deletes what is not kept of earlier systems.
+pub trait Prune {
+    /// Deletes generations of the profile, after an attempt that was committed.
+    fn prune<'a>(&'a self, attempt: &'a Attempt) -> Pending<'a, Result<(), Failure>>;
 }
 
 /// Speaks to the fleet.

@@ -227,8 +227,21 @@ fn a_configuration_is_checked_without_making_anything() {
     let host = Host::new(1);
     let said = host.run("check-config");
     assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
-    let expected = "host alpha of fleet home; releases need 1 of 1 keys\n";
+    let expected =
+        "host alpha of fleet home; releases need 1 of 1 keys; 0 health checks of its own\n";
     assert!(said.stdout.ends_with(expected), "{said:?}");
+
+    let folder = host.scratch.file("health.d");
+    fs::create_dir(&folder).unwrap();
+    let good = fs::read_to_string(host.config()).unwrap();
+    fs::write(host.config(), format!("health_folder = {folder:?}\n{good}")).unwrap();
+    fs::write(folder.join("ssh.toml"), "check.tcp = \"127.0.0.1:22\"").unwrap();
+    let said = host.run("check-config");
+    assert!(said.stdout.ends_with("; 1 health checks of its own\n"), "{said:?}");
+    fs::write(folder.join("web.toml"), "\ncheck.ping = \"web\"").unwrap();
+    let said = host.run("check-config");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.stderr.contains("web.toml: ") && said.stderr.contains("line 2"), "{said:?}");
     assert!(!host.scratch.file("herald").exists());
 }
 

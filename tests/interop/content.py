@@ -142,9 +142,60 @@ def address(item):
     return item
 
 
+def server(text):
+    """Tells whether a text is an address or a DNS name in its shortest form."""
+    if text.startswith("["):
+        return text.endswith("]") and address(f"{text}:1")
+    label = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
+    if re.fullmatch(rf"({label}\.)*(?!\d+$){label}", text):
+        return len(text) <= 253
+    return address(f"{text}:1")
+
+
+def url(item):
+    need(type(item) is str and len(item) <= 1024, "a URL")
+    split = re.fullmatch(r"http://([^/:]+|\[[^]]*\])(?::([1-9][0-9]{0,4}))?(/[!-\"$-~]*)", item)
+    need(split and server(split[1]), "http://host[:port]/path")
+    need(not split[2] or (split[2] != "80" and int(split[2]) < 65536), "a port, if it is not 80")
+    return item
+
+
+def statuses(item):
+    need(type(item) in (list, tuple) and len(item) == 2, "the first and the last status")
+    first, last = map(uint(16), item)
+    need(100 <= first <= last <= 599, "statuses from 100 to 599, in order")
+    return f"{first}" if first == last else f"{first}-{last}"
+
+
+def within(item):
+    millis = uint(64)(item)
+    need(1 <= millis <= 60_000, "1 ms to a minute")
+    if millis == 60_000:
+        return "1m"
+    seconds, rest = divmod(millis, 1000)
+    return (f"{seconds}s" if seconds else "") + (f"{rest}ms" if rest else "")
+
+
+def http(item):
+    content = HTTP(item)
+    options = ("status", "host", "within")
+    return " ".join([content["url"], *(f"{name}={content[name]}" for name in options if content[name])])
+
+
+HTTP = fields(
+    [
+        (1, "url", url),
+        (2, "host", text(r"[A-Za-z0-9._:\[\]-]+", 255), None),
+        (3, "status", statuses, None),
+        (4, "within", within, None),
+    ],
+    REFUSE,
+)
+
+
 def check(item):
     need(type(item) in (list, tuple) and len(item) == 2, "a kind and a subject")
-    kinds = {1: ("command", command), 2: ("unit", UNIT), 3: ("tcp", address)}
+    kinds = {1: ("command", command), 2: ("unit", UNIT), 3: ("tcp", address), 4: ("http", http)}
     need(type(item[0]) is int and item[0] in kinds, "a check that is known")
     name, reader = kinds[item[0]]
     return {name: reader(item[1])}

@@ -74,7 +74,5 @@ fn a_beacon_needs_a_key_of_the_rollout_role() {
     let key = fleet.path("conductor.key");
     let sent = fleet.herald(&["beacon", "--once", "--key", &key]);
     assert_eq!(sent.code, Some(0), "{sent:?}");
-    wait_for("alpha to repeat it", || {
-        fleet.report("alpha")?["beacon_ms"].is_u64().then_some(())
-    });
+    wait_for("alpha to repeat it", || fleet.report("alpha")?["beacon_ms"].is_u64().then_some(()));
 }

@@ -77,6 +77,9 @@ fn contents() -> Vec<Case> {
         let health = vec![(1.into(), 0.into()), (2.into(), checks)];
         in_target(&replace(7, Value::Map(health)))
     };
+    let url = || (1.into(), "http://h/".into());
+    let statuses = |list: &[u16]| Value::Array(list.iter().map(|one| (*one).into()).collect());
+    let http = |entries: Entries| check(vec![4.into(), Value::Map(entries)]);
     let order_with_more = changed(&plain_order(), extra);
     let case = |name, about, bytes| order_case(name, about, DIFFERS, Code::Malformed, bytes);
     vec![
@@ -100,7 +103,22 @@ fn contents() -> Vec<Case> {
         ),
         case("short-digest", "31 bytes", release(&replace(7, Value::Bytes(vec![0; 31])))),
         case("unknown-integrity", "3 is not known", in_target(&replace(5, 3.into()))),
-        case("unknown-check", "4 is not known", check(vec![4.into(), "x".into()])),
+        case("unknown-check", "5 is not known", check(vec![5.into(), "x".into()])),
+        case("http-without-url", "a map without key 1", http(vec![])),
+        case("http-unknown-key", "key 5", http(vec![url(), (5.into(), 1.into())])),
+        case("http-one-status", "a range of one", http(vec![url(), (3.into(), statuses(&[200]))])),
+        order_case("http-long-form", "port 80 is left out", UNSEEN, Code::Malformed, {
+            http(vec![(1.into(), "http://h:80/".into())])
+        }),
+        order_case("http-line-feed", "a header in the path", UNSEEN, Code::Malformed, {
+            http(vec![(1.into(), "http://h/ HTTP/1.1\r\nX: y".into())])
+        }),
+        order_case("http-status-order", "from 299 to 200", UNSEEN, Code::Malformed, {
+            http(vec![url(), (3.into(), statuses(&[299, 200]))])
+        }),
+        order_case("http-long-wait", "61 seconds", UNSEEN, Code::Malformed, {
+            http(vec![url(), (4.into(), 61_000.into())])
+        }),
         case(
             "command-without-program",
             "an empty command",

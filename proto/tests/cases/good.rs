@@ -98,6 +98,10 @@ fn full_target() -> Target {
                 Check::Unit(parse("nginx.service")),
                 Check::Tcp(parse("127.0.0.1:22")),
                 Check::Tcp(parse("[2001:db8::1]:443")),
+                Check::Http(parse("http://127.0.0.1/")),
+                Check::Http(parse(
+                    "http://web.example:8080/ready?x status=200-399 host=www.example.org within=1500ms",
+                )),
             ],
         },
         expect_current: vec![toplevel("alpha-old"), toplevel("alpha-older")],

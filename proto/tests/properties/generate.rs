@@ -9,6 +9,7 @@ use std::{
 use herald_proto::{
     beacon::Beacon,
     codec::{Bytes, Value},
+    http::HttpCheck,
     id::{
         BootId, ClosureDigest, Incarnation, MerkleHash, MessageDigest, ReleaseId, Sequence,
         TargetHash, TrustDigest,
@@ -122,7 +123,29 @@ fn check() -> impl Strategy<Value = Check> {
         vec("[^\\x00]{0,20}", 1..4).prop_map(Check::Command),
         unit().prop_map(Check::Unit),
         address().prop_map(Check::Tcp),
+        http().prop_map(Check::Http),
     ]
+}
+
+fn http() -> impl Strategy<Value = HttpCheck> {
+    let server = prop_oneof![
+        "[a-z][a-z0-9]{0,9}(\\.[a-z]{1,5}){0,2}",
+        any::<std::net::Ipv4Addr>().prop_map(|ip| ip.to_string()),
+        any::<Ipv6Addr>().prop_map(|ip| format!("[{ip}]")),
+    ];
+    let url = (server, 1..=u16::MAX, "/[!-\"$-~]{0,20}")
+        .prop_map(|(server, port, path)| parse(&format!("http://{server}:{port}{path}")));
+    let host = option::of("[A-Za-z0-9.:_-]{1,20}".prop_map(|text| parse(&text)));
+    let status = option::of((100..=599u16).prop_flat_map(|first| {
+        (first..=599).prop_map(move |last| parse(&format!("{first}-{last}")))
+    }));
+    let within = option::of((1..=60_000u16).prop_map(|millis| parse(&format!("{millis}ms"))));
+    (url, host, status, within).prop_map(|(url, host, status, within)| HttpCheck {
+        url,
+        host,
+        status,
+        within,
+    })
 }
 
 pub(crate) fn target() -> impl Strategy<Value = Target> {

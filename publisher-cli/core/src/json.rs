@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use herald_proto::{
     host::{FleetId, HostId, ProfileName, System, UnitName},
-    id::{ClosureDigest, Incarnation, ReleaseId, Sequence, TargetHash},
+    id::{ClosureDigest, Incarnation, ReleaseId, Sequence, TargetHash, TrustDigest},
     rejection::Code,
     release::Release,
     report::{Hold, PhaseName, Progress, Refusal, Report},
@@ -67,6 +67,8 @@ pub struct Said<'a> {
     incarnation: Option<Incarnation>,
     time_ms: Option<Timestamp>,
     agent: Option<&'a Prose>,
+    /// The digest of the trust in force on the host.
+    trust: Option<TrustDigest>,
     progress: Option<Progress>,
     failed_units: &'a [UnitName],
     refusal: Option<&'a Refusal>,
@@ -191,6 +193,7 @@ impl<'a> Said<'a> {
             incarnation: Some(report.incarnation),
             time_ms: Some(report.time),
             agent: Some(&report.agent),
+            trust: Some(report.trust),
             progress: report.progress,
             failed_units: &report.failed_units,
             refusal: report.refusal.as_ref(),

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use herald_proto::{
     host::{HostId, ProfileName, System, UnitName},
+    http::HttpCheck,
     store_path::StorePath,
     target::{Action, Check, Health, IfRebootNeeded, Integrity, Limits, Mark, Target},
     text::Prose,
@@ -85,6 +86,10 @@ pub(crate) struct Options {
     /// An address, as the host sees it, that must take TCP connections; repeatable
     #[arg(long, value_name = "IP:PORT", help_heading = "Health")]
     health_tcp: Vec<SocketAddr>,
+    /// A web page, as the host sees it: 'http://127.0.0.1:8080/ready', answered with status 200 to
+    /// 299, or as ' status=200-399 host=NAME within=5s' behind it says; repeatable
+    #[arg(long, value_name = "URL", help_heading = "Health")]
+    health_http: Vec<HttpCheck>,
     /// A systemd unit that must be active; repeatable
     #[arg(long, value_name = "UNIT", help_heading = "Health")]
     health_unit: Vec<UnitName>,
@@ -194,7 +199,8 @@ impl Options {
         let commands = self.health_command.iter().map(command);
         let ports = self.health_tcp.iter().copied().map(Check::Tcp);
         let units = self.health_unit.iter().cloned().map(Check::Unit);
-        commands.chain(ports).chain(units).collect()
+        let pages = self.health_http.iter().cloned().map(Check::Http);
+        commands.chain(ports).chain(pages).chain(units).collect()
     }
 }
 

@@ -102,6 +102,8 @@ fn an_order_says_what_the_options_say() {
         "curl it",
         "--health-tcp",
         "[::1]:80",
+        "--health-http",
+        "http://127.0.0.1:8080/ready status=204",
         "--health-unit",
         "sshd.service",
         "--tolerate",
@@ -130,6 +132,7 @@ fn an_order_says_what_the_options_say() {
     let checks = [
         Check::Command(command),
         Check::Tcp("[::1]:80".parse().unwrap()),
+        Check::Http("http://127.0.0.1:8080/ready status=204".parse().unwrap()),
         Check::Unit("sshd.service".parse().unwrap()),
     ];
     assert_eq!(target.health.checks, checks);

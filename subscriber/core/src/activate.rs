@@ -5,7 +5,7 @@ use std::time::Duration;
 use herald_proto::{rejection::Code, text::Prose};
 
 use crate::{
-    attempt::{Attempt, HealthProof, LinkProof, Procedure, Runs},
+    attempt::{Attempt, HealthProof, LinkProof, Procedure, Runs, TrustProof},
     effect::Effect,
     ending::{Cause, Ending},
     event::{ActivationEnd, Failure, Seen},
@@ -96,10 +96,13 @@ impl Turn<'_> {
         if link == LinkProof::Awaited {
             self.effects.push(Effect::ProveLink { attempt: attempt.number });
         }
-        let boxed = Box::new(attempt.clone());
+        let (trust, boxed) = (TrustProof::needed(&attempt.order), Box::new(attempt.clone()));
+        if trust == TrustProof::Awaited {
+            self.effects.push(Effect::CheckTrust { attempt: boxed.clone() });
+        }
         self.effects.push(Effect::CheckHealth { attempt: boxed, delay: Duration::ZERO });
         let health = HealthProof::Unchecked;
-        self.state.phase = Phase::Confirming { attempt, deadline, link, health };
+        self.state.phase = Phase::Confirming { attempt, deadline, link, trust, health };
     }
 
     pub(crate) fn link_proved(&mut self, seen: &Seen) -> Option<()> {
@@ -113,13 +116,31 @@ impl Turn<'_> {
         self.commit_if_proved()
     }
 
+    /// A system that locks its operators out is not given the time of the other proofs.
+    pub(crate) fn trust_seen(&mut self, verdict: Result<(), Cause>, seen: &Seen) -> Option<()> {
+        let Phase::Confirming { attempt, trust, .. } = &mut self.state.phase else {
+            return None;
+        };
+        match verdict {
+            Ok(()) => {
+                *trust = TrustProof::Given;
+                self.commit_if_proved()
+            }
+            Err(cause) => {
+                let attempt = attempt.clone();
+                self.give_up(attempt, cause, seen);
+                Some(())
+            }
+        }
+    }
+
     pub(crate) fn health_checked(
         &mut self,
         began: Monotonic,
         verdict: Result<(), Prose>,
         seen: &Seen,
     ) -> Option<()> {
-        let Phase::Confirming { attempt, link, health, .. } = &mut self.state.phase else {
+        let Phase::Confirming { attempt, link, trust, health, .. } = &mut self.state.phase else {
             return None;
         };
         let verdict = match attempt.runs(seen) {
@@ -133,7 +154,7 @@ impl Turn<'_> {
         };
         let stable_for = attempt.order.target().health.stable_for;
         *health = verdict::health(health, began, verdict, stable_for);
-        if verdict::is_proved(*link, health) {
+        if verdict::is_proved(*link, *trust, health) {
             return self.commit_if_proved();
         }
         let delay = match health {
@@ -148,10 +169,10 @@ impl Turn<'_> {
     }
 
     pub(crate) fn commit_if_proved(&mut self) -> Option<()> {
-        let Phase::Confirming { attempt, link, health, .. } = &self.state.phase else {
+        let Phase::Confirming { attempt, link, trust, health, .. } = &self.state.phase else {
             return None;
         };
-        if verdict::is_proved(*link, health) {
+        if verdict::is_proved(*link, *trust, health) {
             self.commit(attempt.clone(), 0);
         }
         Some(())
@@ -175,7 +196,8 @@ impl Turn<'_> {
                 // What only boots next has confirmed nothing: it is adopted once it runs.
                 if attempt.runs(seen) == Runs::Target {
                     let toplevel = attempt.order.target().toplevel.clone();
-                    self.state.remember(toplevel, Some(attempt.closure));
+                    let most = self.host.kept_systems;
+                    self.state.remember(toplevel, Some(attempt.closure), most);
                 }
                 let ending = match attempt.reboot_needed.clone() {
                     Some(what) if attempt.procedure.leaves_the_kernel() => {
@@ -184,6 +206,9 @@ impl Turn<'_> {
                     _ => Ending::Succeeded,
                 };
                 self.end_attempt(&attempt, ending, seen);
+                if self.host.prunes && attempt.procedure != Procedure::Test {
+                    self.effects.push(Effect::Prune { attempt: Box::new(attempt) });
+                }
             }
             Err(cause) => self.give_up(attempt, cause, seen),
         }

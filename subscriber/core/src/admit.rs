@@ -20,6 +20,7 @@ use herald_proto::{
 use crate::{
     ending::Cause,
     event::Capabilities,
+    evidence::Evidence,
     state::{Standing, State},
 };
 
@@ -38,6 +39,10 @@ pub struct Accepted {
     target: Target,
     #[serde(default)]
     origin: Origin,
+    /// The message that it came in; none where somebody at the host wants it, and in states of
+    /// versions that kept none.
+    #[serde(default)]
+    evidence: Option<Evidence>,
 }
 
 /// Who wants an order done.
@@ -65,6 +70,7 @@ impl Accepted {
             hash: TargetHash::of(&codec::encode(&target)),
             target,
             origin: Origin::Host,
+            evidence: None,
         }
     }
 
@@ -86,6 +92,11 @@ impl Accepted {
     /// Gives what is asked for.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Gives the message that it came in, to be verified again.
+    pub fn evidence(&self) -> Option<&Evidence> {
+        self.evidence.as_ref()
     }
 
     /// Gives the time before which nothing is activated.
@@ -138,6 +149,7 @@ pub fn admit(
         hash: order.hash,
         target: order.target.clone(),
         origin: Origin::Release,
+        evidence: Some(Evidence::new(&order.sealed.0)),
     };
     if let Some(taken) = &state.taken {
         if accepted.sequence < taken.sequence {

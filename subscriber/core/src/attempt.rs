@@ -160,6 +160,17 @@ pub enum LinkProof {
     Fresh,
 }
 
+/// Whether the new system trusts those who signed the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrustProof {
+    /// Nobody signed: somebody at the host wants it.
+    NotNeeded,
+    /// Its trust file is to be looked at.
+    Awaited,
+    /// It accepts the order.
+    Given,
+}
+
 /// For how long the new system has been healthy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HealthProof {
@@ -177,5 +188,12 @@ impl LinkProof {
     /// Gives the proof that a baseline asks for, before there is any.
     pub fn needed(baseline: &Baseline) -> Self {
         if baseline.connected { Self::Awaited } else { Self::NotNeeded }
+    }
+}
+
+impl TrustProof {
+    /// Gives the proof that an order asks for, before there is any.
+    pub fn needed(order: &Accepted) -> Self {
+        if order.evidence().is_some() { Self::Awaited } else { Self::NotNeeded }
     }
 }

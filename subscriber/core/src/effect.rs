@@ -98,6 +98,12 @@ pub enum Effect {
         /// Which attempt.
         attempt: u64,
     },
+    /// Look whether the system that runs now trusts those who signed the order; if it does, it is
+    /// they whom the host listens to from now on. Answered by `trust-seen`.
+    CheckTrust {
+        /// The attempt.
+        attempt: Box<Attempt>,
+    },
     /// Run the health checks once. Answered by `health-checked`.
     CheckHealth {
         /// The attempt.
@@ -105,7 +111,8 @@ pub enum Effect {
         /// How long to wait first.
         delay: Duration,
     },
-    /// Claim the armed record, and, as the procedure says, set the profile and the boot default.
+    /// Claim the armed record, and, as the procedure says, set the profile and the boot default; but
+    /// no system that was not activated, and locks those out who signed.
     /// Answered by `commit-ended`.
     Commit {
         /// The attempt.
@@ -114,6 +121,11 @@ pub enum Effect {
     /// Claim the armed record and bring the previous system back. Answered by `rollback-ended`.
     RollBack {
         /// The attempt.
+        attempt: Box<Attempt>,
+    },
+    /// Delete old generations of the profile; nothing waits for it. Answered by `pruned`.
+    Prune {
+        /// The attempt that was committed.
         attempt: Box<Attempt>,
     },
     /// Remove what an ended attempt left, and the roots of systems that are not in `keep`.

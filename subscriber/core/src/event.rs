@@ -123,6 +123,15 @@ pub enum Event {
         /// The machine at that time.
         seen: Seen,
     },
+    /// Somebody looked at whom the new system trusts.
+    TrustSeen {
+        /// Which attempt.
+        attempt: u64,
+        /// Whether that is those who signed the order; or why not.
+        verdict: Result<(), Cause>,
+        /// The machine at that time.
+        seen: Seen,
+    },
     /// One round of health checks ended.
     HealthChecked {
         /// Which attempt.
@@ -152,6 +161,11 @@ pub enum Event {
         /// The machine at that time.
         seen: Seen,
     },
+    /// Old generations were deleted, or could not be.
+    Pruned {
+        /// How that went.
+        outcome: Result<(), Failure>,
+    },
     /// A time came for which the state asked to be woken.
     Tick {
         /// The machine at that time.
@@ -179,9 +193,11 @@ impl Event {
             Self::ArmEnded { .. } => "arm-ended",
             Self::ActivationEnded { .. } => "activation-ended",
             Self::LinkProved { .. } => "link-proved",
+            Self::TrustSeen { .. } => "trust-seen",
             Self::HealthChecked { .. } => "health-checked",
             Self::CommitEnded { .. } => "commit-ended",
             Self::RollbackEnded { .. } => "rollback-ended",
+            Self::Pruned { .. } => "pruned",
             Self::Tick { .. } => "tick",
         }
     }
@@ -298,4 +314,8 @@ pub struct Capabilities {
     pub freshness: Option<Freshness>,
     /// Whether it reboots into the old boot default where a roll back fails.
     pub last_resort: bool,
+    /// How many confirmed systems are remembered, and kept from the garbage collector.
+    pub kept_systems: usize,
+    /// Whether old generations of the profile are deleted.
+    pub prunes: bool,
 }

@@ -13,6 +13,7 @@ mod attempt;
 mod effect;
 mod ending;
 mod event;
+mod evidence;
 mod now;
 mod prepare;
 mod reboot;
@@ -25,12 +26,13 @@ mod wait;
 mod waiting;
 
 pub use admit::{Accepted, Admission, admit};
-pub use attempt::{Attempt, Baseline, HealthProof, LinkProof, Procedure};
+pub use attempt::{Attempt, Baseline, HealthProof, LinkProof, Procedure, TrustProof};
 pub use effect::{Effect, ReportBody};
 pub use ending::{Cause, Ending};
 pub use event::{
     ActivationEnd, Capabilities, Claim, Event, Failure, Found, Realised, RunnerTrace, Seen,
 };
+pub use evidence::Evidence;
 pub use now::{Monotonic, Now};
 pub use roll_back::WAY_BACK_LIMIT;
 pub use state::{Confirmed, Phase, Resort, Standing, State, Taken, Wake};

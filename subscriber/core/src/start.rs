@@ -242,7 +242,7 @@ impl Turn<'_> {
     pub(crate) fn adopt(&mut self, running: &StorePath) {
         let latest = self.state.history.last().map(|known| &known.toplevel);
         if latest != Some(running) {
-            self.state.remember(running.clone(), None);
+            self.state.remember(running.clone(), None, self.host.kept_systems);
         }
         if self.state.recorded(running).is_none() {
             self.effects.push(Effect::Measure(running.clone()));

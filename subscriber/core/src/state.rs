@@ -12,14 +12,12 @@ use herald_proto::{
 
 use crate::{
     admit::Accepted,
-    attempt::{Attempt, HealthProof, LinkProof},
+    attempt::{Attempt, HealthProof, LinkProof, TrustProof},
     ending::{Cause, Ending},
     now::{Monotonic, Now},
     wait::{Wait, Waited},
 };
 
-/// How many confirmed systems are remembered, and kept from the garbage collector.
-const HISTORY: usize = 4;
 /// How many systems that rolled back are remembered.
 const QUARANTINE: usize = 16;
 
@@ -164,6 +162,9 @@ pub enum Phase {
         /// Whether the broker was reached. Not durable: a restart asks again.
         #[serde(skip, default = "LinkProof::awaited")]
         link: LinkProof,
+        /// Whether it trusts those who signed. Not durable: a restart asks again.
+        #[serde(skip, default = "TrustProof::awaited")]
+        trust: TrustProof,
         /// How healthy it is. Not durable: a restart asks again.
         #[serde(skip, default = "HealthProof::none")]
         health: HealthProof,
@@ -317,12 +318,17 @@ impl State {
         self.quarantine.drain(..surplus);
     }
 
-    /// Remembers a system as the latest confirmed one, and forgets the oldest.
-    pub(crate) fn remember(&mut self, toplevel: StorePath, closure: Option<ClosureDigest>) {
+    /// Remembers a system as the latest confirmed one, and forgets the oldest but a number.
+    pub(crate) fn remember(
+        &mut self,
+        toplevel: StorePath,
+        closure: Option<ClosureDigest>,
+        most: usize,
+    ) {
         let closure = closure.or_else(|| self.recorded(&toplevel));
         self.history.retain(|known| known.toplevel != toplevel);
         self.history.push(Confirmed { toplevel, closure });
-        let surplus = self.history.len().saturating_sub(HISTORY);
+        let surplus = self.history.len().saturating_sub(most);
         self.history.drain(..surplus);
     }
 }
@@ -386,6 +392,12 @@ impl Phase {
 }
 
 impl LinkProof {
+    fn awaited() -> Self {
+        Self::Awaited
+    }
+}
+
+impl TrustProof {
     fn awaited() -> Self {
         Self::Awaited
     }

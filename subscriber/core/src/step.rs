@@ -79,6 +79,12 @@ impl Turn<'_> {
                     self.state.history.iter_mut().find(|known| known.toplevel == toplevel)?;
                 known.closure.get_or_insert(closure);
             }
+            // A deploy is no worse for it: it is said, and that is all.
+            Event::Pruned { outcome } => {
+                if let Err(failure) = outcome {
+                    self.report_because(self.state.phase.name(), &failure.cause);
+                }
+            }
             Event::Tick { seen } => return self.tick(&seen),
             Event::RealiseProgress { attempt, progress } => {
                 self.concerns(attempt, PhaseName::Realising)?;
@@ -115,6 +121,10 @@ impl Turn<'_> {
             Event::LinkProved { attempt, seen } => {
                 self.concerns(attempt, self.state.phase.name())?;
                 self.link_proved(&seen)?;
+            }
+            Event::TrustSeen { attempt, verdict, seen } => {
+                self.concerns(attempt, PhaseName::Confirming)?;
+                self.trust_seen(verdict, &seen)?;
             }
             Event::HealthChecked { attempt, began, verdict, seen } => {
                 self.concerns(attempt, PhaseName::Confirming)?;
@@ -165,8 +175,8 @@ impl Turn<'_> {
                 let reason = Prose::lossy("the runner did not say how the activation ended");
                 return self.activation_ended(ActivationEnd::Unknown { reason }, seen);
             }
-            Phase::Confirming { attempt, deadline, link, health } if late(deadline) => {
-                let cause = verdict::unconfirmed(link, &health, &attempt);
+            Phase::Confirming { attempt, deadline, link, trust, health } if late(deadline) => {
+                let cause = verdict::unconfirmed(link, trust, &health, &attempt);
                 self.give_up(attempt, cause, seen);
             }
             Phase::Committing { attempt, deadline, .. } if late(deadline) => {

@@ -6,7 +6,7 @@ use herald_proto::{rejection::Code, store_path::StorePath, text::Prose};
 
 use crate::{
     activate::RUNNER_GRACE,
-    attempt::{Attempt, Baseline, HealthProof, LinkProof, Procedure},
+    attempt::{Attempt, Baseline, HealthProof, LinkProof, Procedure, TrustProof},
     ending::Cause,
     event::{ActivationEnd, Capabilities, Seen},
     now::Monotonic,
@@ -100,8 +100,8 @@ pub(crate) fn health(
 }
 
 /// Tells whether the new system has proved all that is asked of it.
-pub(crate) fn is_proved(link: LinkProof, health: &HealthProof) -> bool {
-    link != LinkProof::Awaited && *health == HealthProof::Stable
+pub(crate) fn is_proved(link: LinkProof, trust: TrustProof, health: &HealthProof) -> bool {
+    link != LinkProof::Awaited && trust != TrustProof::Awaited && *health == HealthProof::Stable
 }
 
 /// Checks that what runs, the profile and the boot default are what the commit was to make them.
@@ -146,18 +146,27 @@ pub(crate) fn undone(attempt: &Attempt, seen: &Seen) -> Result<(), String> {
     Ok(())
 }
 
-pub(crate) fn unconfirmed(link: LinkProof, health: &HealthProof, attempt: &Attempt) -> Cause {
+pub(crate) fn unconfirmed(
+    link: LinkProof,
+    trust: TrustProof,
+    health: &HealthProof,
+    attempt: &Attempt,
+) -> Cause {
     let limit = attempt.order.target().limits.confirm;
-    match (link, health) {
-        (_, HealthProof::Failing(failure)) => Cause::new(Code::Unhealthy, failure.as_str()),
-        (LinkProof::Awaited, _) => {
+    match (link, trust, health) {
+        (_, _, HealthProof::Failing(failure)) => Cause::new(Code::Unhealthy, failure.as_str()),
+        (LinkProof::Awaited, _, _) => {
             let detail = format!("the broker was not reached again within {limit:?}");
             Cause::new(Code::Unreachable, &detail)
         }
-        (_, HealthProof::Unchecked) => {
+        (_, TrustProof::Awaited, _) => {
+            let detail = format!("whom the new system trusts was not found out within {limit:?}");
+            Cause::new(Code::LockedOut, &detail)
+        }
+        (_, _, HealthProof::Unchecked) => {
             Cause::new(Code::Unhealthy, &format!("no health check ended within {limit:?}"))
         }
-        (_, HealthProof::HealthySince(_) | HealthProof::Stable) => {
+        (_, _, HealthProof::HealthySince(_) | HealthProof::Stable) => {
             Cause::new(Code::Unhealthy, &format!("not stable for long enough within {limit:?}"))
         }
     }

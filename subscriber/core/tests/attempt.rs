@@ -55,9 +55,10 @@ fn run(draft: Draft) -> (Host, String) {
     }
 }
 
-/// Proves link and health.
+/// Proves link, trust and health.
 fn prove(host: &mut Host) -> Vec<Effect> {
     host.link();
+    host.trust(Ok(()));
     host.check(Ok(()));
     host.pass(SECOND);
     host.check(Ok(()))
@@ -65,7 +66,7 @@ fn prove(host: &mut Host) -> Vec<Effect> {
 
 #[test]
 fn each_action_does_its_part_and_no_more() {
-    let activated = "realise request-permit arm activate prove-link check-health commit \
+    let activated = "realise request-permit arm activate prove-link check-trust check-health commit \
                      release-permit clean-up";
     let cases = [
         (Action::Switch, activated, new(1), new(1)),
@@ -345,4 +346,56 @@ fn the_end_of_an_activation_that_is_heard_of_late_does_not_put_off_the_roll_back
     assert_eq!(*deadline, ended.plus(attempt.order.target().limits.confirm));
     host.overrun();
     assert_eq!(host.phase(), PhaseName::RollingBack);
+}
+
+#[test]
+fn old_generations_are_deleted_after_a_commit_and_failing_to_is_said_and_no_more() {
+    let committing = |action| match action {
+        Action::Boot => {
+            let mut host = Stop::WaitingForPermit.reach_with(draft(1).to(action));
+            host.permit();
+            host
+        }
+        _ => Stop::Committing.reach_with(draft(1).to(action)),
+    };
+    for (action, prunes, expected) in [
+        (Action::Switch, true, true),
+        (Action::Boot, true, true),
+        (Action::Test, true, false),
+        (Action::Switch, false, false),
+    ] {
+        let mut host = committing(action);
+        host.can.prunes = prunes;
+        let effects = host.commit();
+        let pruned = matches!(effects.last(), Some(Effect::Prune { .. }));
+        assert_eq!(pruned, expected, "{action}: {effects:?}");
+        assert_eq!(host.phase(), PhaseName::Succeeded);
+    }
+
+    let mut host = Stop::Ended(Ended::Succeeded).reach();
+    let effects = host.take(Event::Pruned { outcome: Err(failure(Code::NotPruned, false)) });
+    let [Effect::Report(body)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((body.phase, body.code), (PhaseName::Succeeded, Some(Code::NotPruned)));
+    assert_eq!((host.phase(), host.code()), (PhaseName::Succeeded, None));
+}
+
+#[test]
+fn as_many_confirmed_systems_are_kept_as_the_host_wants() {
+    for most in [2, 4, 6] {
+        let mut host = Host::new();
+        host.can.kept_systems = most;
+        for number in 1..=7 {
+            host.order(draft(number));
+            host.realise();
+            host.permit();
+            host.arm(Ok(()));
+            host.activate(exited(0));
+            prove(&mut host);
+            host.commit();
+            assert_eq!(host.phase(), PhaseName::Succeeded);
+        }
+        let kept: Vec<_> = host.state.history.iter().map(|known| known.toplevel.clone()).collect();
+        let first = 8 - most as u64;
+        assert_eq!(kept, (first..=7).map(new).collect::<Vec<_>>());
+    }
 }

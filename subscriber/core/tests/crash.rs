@@ -5,7 +5,7 @@ mod kit;
 use herald_core::{Claim, Effect, Event, Found, Phase, RunnerTrace, Wait, Wake};
 use herald_proto::{rejection::Code, report::PhaseName, target::Action};
 use kit::{
-    HOUR, closure, draft, effect_name,
+    HOUR, SECOND, closure, draft, effect_name,
     machine::{Host, exited, nothing_found},
     new, old, other,
     stop::Stop,
@@ -158,7 +158,7 @@ fn a_start_while_activating_goes_on_only_under_the_same_guard() {
         &Stop::Activating.reach(),
         "*    *     *        other    : overridden-locally : disarm release-permit report clean-up measure
          same armed running  *        : activating   : activate report
-         same armed exited-0 target   : confirming   : prove-link check-health report
+         same armed exited-0 target   : confirming   : prove-link check-trust check-health report
          *    *     *        *        : rolling-back : roll-back report",
     );
 }
@@ -179,7 +179,7 @@ fn a_start_while_confirming_goes_on_only_under_the_same_guard() {
         check(
             &stop.reach(),
             "*    *     * other  : overridden-locally : disarm release-permit report clean-up measure
-             same armed * target : confirming   : prove-link check-health report
+             same armed * target : confirming   : prove-link check-trust check-health report
              *    *     * *      : rolling-back : roll-back report",
         );
     }
@@ -194,6 +194,11 @@ fn a_start_while_confirming_proves_everything_anew() {
     host.link();
     host.check(Ok(()));
     assert_eq!(host.phase(), PhaseName::Confirming, "one round is not stable");
+    host.pass(SECOND);
+    host.check(Ok(()));
+    assert_eq!(host.phase(), PhaseName::Confirming, "the trust is looked at again");
+    host.trust(Ok(()));
+    assert_eq!(host.phase(), PhaseName::Committing);
 }
 
 #[test]

@@ -66,6 +66,7 @@ const WILD: Budget = Budget {
     dead_man: u8::MAX,
     retries: u8::MAX,
     sick: u8::MAX,
+    strange: u8::MAX,
     hands: u8::MAX,
     closed: u8::MAX,
     repeats: true,
@@ -81,6 +82,7 @@ fn is_smooth(choice: &Choice) -> bool {
         Choice::Realised(outcome) => outcome.is_ok(),
         Choice::Creep(part) => *part != Part::Nothing,
         Choice::Armed(good)
+        | Choice::Trusted(good)
         | Choice::Checked(good)
         | Choice::Committed(good)
         | Choice::RolledBack(good) => *good,

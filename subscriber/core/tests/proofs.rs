@@ -4,10 +4,10 @@ mod kit;
 
 use std::time::Duration;
 
-use herald_core::{Effect, Event};
+use herald_core::{Effect, Event, Evidence};
 use herald_proto::{rejection::Code, report::PhaseName, text::Prose};
 use kit::{
-    SECOND, draft,
+    SECOND, draft, failure,
     machine::{Host, exited},
     old,
     stop::Stop,
@@ -61,8 +61,60 @@ fn no_link_is_asked_of_a_host_that_had_none() {
     host.arm(Ok(()));
     let effects = host.activate(exited(0));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::ProveLink { .. })));
+    host.trust(Ok(()));
     host.check(Ok(()));
     host.pass(SECOND);
+    host.check(Ok(()));
+    assert_eq!(host.phase(), PhaseName::Committing);
+}
+
+#[test]
+fn a_system_that_would_not_trust_its_operators_is_left_at_once_and_one_that_was_not_asked_in_time()
+{
+    let mut host = Stop::Activating.reach();
+    host.activate(exited(0));
+    let asked = host.clone();
+    let effects = host.trust(Err(failure(Code::LockedOut, false).cause));
+    assert!(matches!(effects[..], [Effect::RollBack { .. }, Effect::Report(_)]), "{effects:?}");
+    host.roll_back();
+    assert_eq!((host.phase(), host.code()), (PhaseName::RolledBack, Some(Code::LockedOut)));
+
+    let mut host = asked;
+    host.link();
+    host.check(Ok(()));
+    host.pass(SECOND);
+    host.check(Ok(()));
+    let mut late = host.clone();
+    assert_eq!(late.phase(), PhaseName::Confirming, "all but the trust is proved");
+    late.overrun();
+    assert_eq!((late.phase(), late.code()), (PhaseName::RollingBack, Some(Code::LockedOut)));
+    host.trust(Ok(()));
+    assert_eq!(host.phase(), PhaseName::Committing);
+}
+
+#[test]
+fn the_message_of_an_order_is_kept_until_its_commit_and_nobody_signed_what_somebody_here_wants() {
+    let order = draft(1).verified();
+    let mut host = Stop::Activating.reach();
+    let effects = host.activate(exited(0));
+    let asked = effects.iter().find_map(|effect| match effect {
+        Effect::CheckTrust { attempt } => attempt.order.evidence(),
+        _ => None,
+    });
+    assert_eq!(asked.map(Evidence::message), Some(order.sealed.0.as_slice()));
+
+    let mut host = Stop::Idle.reach();
+    let seen = host.seen.clone();
+    let target = Some(Box::new(draft(7).target));
+    host.take(Event::WantedBack { target, seen });
+    host.realise();
+    host.permit();
+    host.arm(Ok(()));
+    let effects = host.activate(exited(0));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::CheckTrust { .. })));
+    host.link();
+    host.check(Ok(()));
+    host.pass(60 * SECOND);
     host.check(Ok(()));
     assert_eq!(host.phase(), PhaseName::Committing);
 }

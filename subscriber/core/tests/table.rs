@@ -2,7 +2,7 @@
 
 mod kit;
 
-use herald_core::{ActivationEnd, Event, Failure, Seen, Window};
+use herald_core::{ActivationEnd, Cause, Event, Failure, Seen, Window};
 use herald_proto::{
     rejection::Code, report::Progress, store_path::StorePath, target::Action, text::Prose,
 };
@@ -40,6 +40,10 @@ idle realising waiting-for-time waiting-for-permit held waiting-for-window waiti
     : refused : = : report
 idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed rebooting activating confirming almost-proved committing rolling-back reconnecting ended
     : measured : = : -
+idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed rebooting activating confirming almost-proved committing rolling-back reconnecting ended
+    : pruned : = : -
+idle realising waiting-for-time waiting-for-permit held waiting-for-window waiting-for-consent armed rebooting activating confirming almost-proved committing rolling-back reconnecting ended
+    : not-pruned : = : report
 
 realising : progress : = : report
 realising : realised : waiting : report:staged request-permit
@@ -69,12 +73,15 @@ armed : armed-over-other : overridden-locally : disarm release-permit report cle
 armed : arm-failed : failed : disarm release-permit report clean-up
 armed : switch-refused : rejected : disarm release-permit report clean-up
 
-activating : exited-0 exited-4 : confirming : prove-link check-health report
+activating : exited-0 exited-4 : confirming : prove-link check-trust check-health report
 activating
     : exited-0-over-previous exited-0-over-other exited-0-over-nothing exited-1 killed overran unknown
     : rolling-back : roll-back report
 
-confirming almost-proved : linked : = : -
+confirming almost-proved : linked trusted : = : -
+confirming almost-proved : locked-out : rolling-back : roll-back report
+confirming almost-proved
+    : locked-out-over-other : overridden-locally : disarm release-permit report clean-up measure
 reconnecting : linked : rolled-back : release-permit report clean-up
 confirming : healthy : = : check-health
 confirming almost-proved
@@ -190,6 +197,9 @@ const EVENTS: &[(&str, Happening)] = &[
         activation_ended(host, end, Some(new(1)))
     }),
     ("linked", |host| Event::LinkProved { attempt: host.attempt(), seen: host.seen.clone() }),
+    ("trusted", |host| trust_seen(host, Ok(()), new(1))),
+    ("locked-out", |host| trust_seen(host, Err(locked_out()), new(1))),
+    ("locked-out-over-other", |host| trust_seen(host, Err(locked_out()), other())),
     ("healthy", |host| checked(host, Ok(()), Some(new(1)))),
     ("unhealthy", |host| checked(host, Err(Prose::lossy("no")), Some(new(1)))),
     ("healthy-over-previous", |host| checked(host, Ok(()), Some(old()))),
@@ -221,6 +231,8 @@ const EVENTS: &[(&str, Happening)] = &[
     ("not-undone", |host| {
         undone(host, Err(failure(Code::RollbackFailed, false)), Some(new(1)), new(1), new(1))
     }),
+    ("pruned", |_| Event::Pruned { outcome: Ok(()) }),
+    ("not-pruned", |_| Event::Pruned { outcome: Err(failure(Code::NotPruned, false)) }),
     ("tick", |host| Event::Tick { seen: host.seen.clone() }),
     ("tick-late", |host| {
         host.pass_to_wake();
@@ -355,6 +367,14 @@ fn arm_ended(host: &Host, outcome: Result<(), Failure>, running: StorePath) -> E
 
 fn activation_ended(host: &Host, end: ActivationEnd, running: Option<StorePath>) -> Event {
     Event::ActivationEnded { attempt: host.attempt(), end, seen: over(host, running) }
+}
+
+fn trust_seen(host: &Host, verdict: Result<(), Cause>, running: StorePath) -> Event {
+    Event::TrustSeen { attempt: host.attempt(), verdict, seen: over(host, Some(running)) }
+}
+
+fn locked_out() -> Cause {
+    failure(Code::LockedOut, false).cause
 }
 
 fn checked(host: &Host, verdict: Result<(), Prose>, running: Option<StorePath>) -> Event {

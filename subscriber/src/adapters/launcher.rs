@@ -44,10 +44,12 @@ pub enum Role {
     RollBack,
     /// Brings the previous system back when its time comes.
     DeadMan,
+    /// Deletes old generations, once the attempt has ended.
+    Prune,
 }
 
 impl Role {
-    /// All of them, those first that could undo what the others do.
+    /// All that end with their attempt, those first that could undo what the others do.
     pub const ALL: [Self; 5] =
         [Self::DeadMan, Self::RollBack, Self::Commit, Self::PrepareReboot, Self::Activate];
 
@@ -58,6 +60,7 @@ impl Role {
             Self::Commit => "commit",
             Self::RollBack => "roll-back",
             Self::DeadMan => "dead-man",
+            Self::Prune => "prune",
         }
     }
 }
@@ -304,7 +307,7 @@ fn properties(role: Role, soft_reboot: SoftReboot) -> impl Iterator<Item = &'sta
         "--property=OOMScoreAdjust=-1000",
     ];
     let (own, until) = match (role, soft_reboot) {
-        (Role::Activate | Role::PrepareReboot | Role::Commit, _) => {
+        (Role::Activate | Role::PrepareReboot | Role::Commit | Role::Prune, _) => {
             (ACTIVATION, ENDS_WITH_USER_SPACE)
         }
         (_, SoftReboot::Survived) => (WAY_BACK, ENDS_WITH_THE_KERNEL),

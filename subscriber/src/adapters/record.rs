@@ -341,6 +341,19 @@ impl Records {
         self.outcome("committed", attempt)
     }
 
+    /// Writes how deleting old generations after an attempt ended, durably.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn write_pruned(&self, attempt: u64, outcome: &Outcome) -> io::Result<()> {
+        self.write_outcome("pruned", attempt, outcome)
+    }
+
+    /// Reads how deleting old generations after an attempt ended, if it has.
+    pub fn pruned(&self, attempt: u64) -> Option<Outcome> {
+        self.outcome("pruned", attempt)
+    }
+
     /// Forgets how the commit or roll back of an attempt ended, so that it is done again.
     pub fn forget_outcomes(&self, attempt: u64) {
         for what in ["committed", "undone"] {

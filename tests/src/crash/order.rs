@@ -1,6 +1,6 @@
 //! What is published to the host.
 
-use std::{collections::BTreeMap, rc::Rc, sync::LazyLock, time::Duration};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use herald_proto::{
     WIRE_VERSION,
@@ -16,7 +16,6 @@ use herald_proto::{
     store_path::StorePath,
     target::{Action, Check, Health, Integrity, Limits, Target},
     time::Timestamp,
-    trust::Trust,
 };
 
 use super::{
@@ -40,6 +39,11 @@ pub(crate) struct Message {
 
 static KEY: LazyLock<SecretKey> = LazyLock::new(|| {
     SecretKey::from_seed("operator".parse().expect("a key's name"), &[1; 32])
+        .expect("a usable seed")
+});
+
+static STRANGER: LazyLock<SecretKey> = LazyLock::new(|| {
+    SecretKey::from_seed("stranger".parse().expect("a key's name"), &[2; 32])
         .expect("a usable seed")
 });
 
@@ -76,11 +80,10 @@ pub(crate) fn corrupt() -> &'static [u8] {
     &CORRUPT
 }
 
-/// Gives the trust that the host has.
-pub(crate) fn trust() -> Rc<Trust> {
-    let key = KEY.public();
-    let file = format!("fleet = \"home\"\n[release]\nthreshold = 1\nkeys = [\"{key}\"]");
-    Rc::new(Trust::from_toml(&file).expect("a usable trust file"))
+/// Gives the content of a trust file: with the key that signs the orders, or another.
+pub(crate) fn trust_file(locks_out: bool) -> String {
+    let key = if locks_out { &STRANGER } else { &KEY }.public();
+    format!("fleet = \"home\"\n[release]\nthreshold = 1\nkeys = [\"{key}\"]")
 }
 
 /// Gives who the host is.

@@ -71,6 +71,9 @@ impl Os for Process {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.look("read", path)?;
         let machine = self.world.machine();
+        if let Some(text) = machine.trust_file(path) {
+            return Ok(text.into_bytes());
+        }
         match in_store(path) {
             Some((system, below)) => store_file(&machine, &system, &below).map(<[u8]>::to_vec),
             None => machine.disk.read(path),

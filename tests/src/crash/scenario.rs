@@ -28,6 +28,8 @@ pub enum Outcome {
     CutOff,
     /// Its subscriber never comes up.
     Deaf,
+    /// It does not trust whoever signed the order for it.
+    LocksOut,
 }
 
 /// What an order asks for, and how it turns out.
@@ -137,17 +139,20 @@ impl Scenario {
     /// All of them.
     pub fn all() -> Vec<Self> {
         use Outcome::{
-            CutOff, Deaf, FailsEarly, FailsLate, FallsIll, Good, Hangs, SelfUpdate, Sick, UnitFails,
+            CutOff, Deaf, FailsEarly, FailsLate, FallsIll, Good, Hangs, LocksOut, SelfUpdate, Sick,
+            UnitFails,
         };
         let switch = [
-            Good, SelfUpdate, FailsEarly, FailsLate, Hangs, UnitFails, Sick, FallsIll, CutOff, Deaf,
+            Good, SelfUpdate, FailsEarly, FailsLate, Hangs, UnitFails, Sick, FallsIll, CutOff,
+            Deaf, LocksOut,
         ];
         let of = |action| move |outcome| Self { action, outcome };
         switch
             .map(of(Action::Switch))
             .into_iter()
             .chain([Good, Sick].map(of(Action::Test)))
-            .chain([of(Action::Boot)(Good), of(Action::DryActivate)(Good)])
+            .chain([Good, LocksOut].map(of(Action::Boot)))
+            .chain([of(Action::DryActivate)(Good)])
             .collect()
     }
 
@@ -160,7 +165,7 @@ impl Scenario {
     }
 }
 
-const OUTCOMES: [(Outcome, &str); 10] = [
+const OUTCOMES: [(Outcome, &str); 11] = [
     (Outcome::Good, "good"),
     (Outcome::SelfUpdate, "self-update"),
     (Outcome::FailsEarly, "fails-early"),
@@ -171,6 +176,7 @@ const OUTCOMES: [(Outcome, &str); 10] = [
     (Outcome::FallsIll, "falls-ill"),
     (Outcome::CutOff, "cut-off"),
     (Outcome::Deaf, "deaf"),
+    (Outcome::LocksOut, "locks-out"),
 ];
 
 const DISTURBANCES: [(Disturbance, &str); 18] = [

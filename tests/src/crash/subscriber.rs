@@ -4,19 +4,21 @@
 use std::{cell::Cell, path::Path, rc::Rc, sync::Arc, time::Duration};
 
 use herald_core::{Capabilities, ReportBody, Seen, State};
-use herald_proto::host::ProfileName;
+use herald_proto::{host::ProfileName, trust::Trust};
 use herald_subscriber::{
     adapters::{
         activation::Activator, boot_loader::BootLoader, health::Checks, nix::Nix, people::Sessions,
-        record::Records, state_store::StateFile, systems::Systems, unsynced::Unsynced,
-        windows::Calendar,
+        pruner::Pruner, record::Records, state_store::StateFile, systems::Systems,
+        unsynced::Unsynced, windows::Calendar,
     },
     config::{Profile, Restart, Runner},
     driver::Driver,
     os::System,
     permits::Permits,
     ports::{Memory, Pending, Ports, Voice},
+    retention::Generations,
     room::Room,
+    trust_file::TrustFile,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -28,12 +30,14 @@ use super::{
     mutant::Mutant,
     order,
     process::Process,
-    systems::{BOOT_DEFAULT, BOOTED, CURRENT, PROFILE, ROOTS, STATE, STORE, UNSYNCED},
+    systems::{BOOT_DEFAULT, BOOTED, CURRENT, PROFILE, ROOTS, STATE, STORE, TRUST, UNSYNCED},
     world::World,
 };
 
 /// The profile of systems that are booted once, of which this machine knows nothing.
 const OWN_PROFILE: &str = "/nix/var/nix/profiles/system-profiles/herald";
+/// The host's own health checks, of which it has none.
+const HEALTH_FOLDER: &str = "/etc/herald/health.d";
 /// How long a connection takes to be made.
 const CONNECT: Duration = Duration::from_millis(300);
 
@@ -60,6 +64,7 @@ async fn follow(process: Process) {
         booted: BOOTED.into(),
         boot_default: Some(BOOT_DEFAULT.into()),
     };
+    let trust_file_os = Arc::clone(&os);
     let (name, runner) = (ProfileName::system(), Runner::Systemd);
     let connected = Rc::new(Cell::new(false));
     let (messages, orders) = watch::channel(Vec::new());
@@ -95,7 +100,14 @@ async fn follow(process: Process) {
         )),
         windows: Box::new(None::<Calendar>),
         people: Box::new(Sessions { runner }),
-        health: Box::new(Checks { os, runner }),
+        prune: Box::new(Pruner::new(
+            &name,
+            &profile,
+            runner,
+            Generations::All,
+            Records::on(Arc::clone(&os), folder),
+        )),
+        health: Box::new(Checks { os, runner, folder: HEALTH_FOLDER.into() }),
         voice: Box::new(Radio { process: process.clone(), connected: Rc::clone(&connected) }),
     };
     let host = Capabilities {
@@ -106,9 +118,15 @@ async fn follow(process: Process) {
         one_shot_boot: false,
         freshness: None,
         last_resort: false,
+        kept_systems: 4,
+        prunes: false,
     };
     let permits = Rc::new(Permits::default());
-    let driver = Driver::new(ports, order::trust(), order::reader(), host, permits, state);
+    // The daemon does not start without a trust file that it can use.
+    let Ok(trust) = trust_file_os.read(Path::new(TRUST)) else { return };
+    let Ok(trust) = Trust::from_toml(&String::from_utf8_lossy(&trust)) else { return };
+    let trust = Arc::new(TrustFile::new(trust_file_os, Path::new(TRUST), trust));
+    let driver = Driver::new(ports, trust, order::reader(), host, permits, state);
     tokio::task::spawn_local(stay_connected(world, connected, messages));
     let (_door, requests) = mpsc::channel(1);
     let (_beacons, silence) = watch::channel(Vec::new());

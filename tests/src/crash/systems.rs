@@ -26,6 +26,11 @@ pub(crate) const UNSYNCED: &str = "/var/lib/herald/store.unsynced";
 /// The folder of GC roots.
 pub(crate) const ROOTS: &str = "/var/lib/herald/system/roots";
 
+/// The trust file of the system that runs.
+pub(crate) const TRUST: &str = "/etc/herald/trust.toml";
+/// The same, in a system.
+pub(crate) const OWN_TRUST: &str = "etc/herald/trust.toml";
+
 /// What runs when a run begins.
 pub(crate) static OLD: LazyLock<StorePath> = LazyLock::new(|| system('0', "old"));
 /// What the order is about.

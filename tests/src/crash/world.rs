@@ -26,8 +26,8 @@ use super::{
     rng::Rng,
     scenario::{Case, Disturbance, Event, Outcome, Scenario},
     systems::{
-        BOOT_DEFAULT, BOOTED, CURRENT, OLD, PERSONS, PROFILE, ROOTS, STATE, STORE, TARGET,
-        UNSYNCED, closure, content,
+        BOOT_DEFAULT, BOOTED, CURRENT, OLD, OWN_TRUST, PERSONS, PROFILE, ROOTS, STATE, STORE,
+        TARGET, TRUST, UNSYNCED, closure, content, in_store,
     },
 };
 
@@ -342,6 +342,17 @@ impl Machine {
     /// Tells whether the installed subscriber is not the one that runs.
     pub(crate) fn subscriber_is_another(&self) -> bool {
         self.subscriber.is_none() || self.subscriber_version != self.version()
+    }
+
+    /// Gives the trust file of the installed system, or of one in the store, by its path.
+    pub(crate) fn trust_file(&self, path: &Path) -> Option<String> {
+        let system = match in_store(path) {
+            Some((system, below)) if below == Path::new(OWN_TRUST) => system,
+            None if path == Path::new(TRUST) => self.etc.clone(),
+            _ => return None,
+        };
+        let locks_out = self.scenario.outcome == Outcome::LocksOut && system == *TARGET;
+        Some(order::trust_file(locks_out))
     }
 
     /// Tells whether the subscriber of the installed units works.

@@ -13,6 +13,8 @@ pub(crate) struct Budget {
     pub(crate) dead_man: u8,
     pub(crate) retries: u8,
     pub(crate) sick: u8,
+    /// How often a new system may not trust those who signed.
+    pub(crate) strange: u8,
     /// How often somebody at the host may hold it, let it go, or want the old system back.
     pub(crate) hands: u8,
     /// How often a maintenance window may be found closed.
@@ -54,6 +56,7 @@ pub(crate) enum Choice {
     Creep(Part),
     Exited(ActivationEnd),
     Linked,
+    Trusted(bool),
     Checked(bool),
     Committed(bool),
     RolledBack(bool),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use herald_core::{
-    ActivationEnd, Capabilities, Claim, Effect, Event, Failure, Found, Illegal, Monotonic, Now,
-    RunnerTrace, Seen, Standing, State, Step, Wake, step,
+    ActivationEnd, Capabilities, Cause, Claim, Effect, Event, Failure, Found, Illegal, Monotonic,
+    Now, RunnerTrace, Seen, Standing, State, Step, Wake, step,
 };
 use herald_proto::{
     id::Incarnation, rejection::Code, report::PhaseName, store_path::StorePath, text::Prose,
@@ -180,6 +180,15 @@ impl Host {
     pub(crate) fn link(&mut self) -> Vec<Effect> {
         let (attempt, seen) = (self.attempt(), self.seen.clone());
         self.take(Event::LinkProved { attempt, seen })
+    }
+
+    /// The new system's trust file is looked at, which takes no time.
+    pub(crate) fn trust(&mut self, verdict: Result<(), Cause>) -> Vec<Effect> {
+        let (attempt, seen) = (self.attempt(), self.seen.clone());
+        let step = self.try_take(Event::TrustSeen { attempt, verdict, seen });
+        let Step { state, effects } = step.expect("an event of this phase");
+        self.state = state;
+        effects
     }
 
     /// A round of health checks begins and ends now.

@@ -95,6 +95,8 @@ pub(crate) fn capabilities() -> Capabilities {
         one_shot_boot: false,
         freshness: None,
         last_resort: false,
+        kept_systems: 4,
+        prunes: false,
     }
 }
 
@@ -202,9 +204,11 @@ pub(crate) fn effect_name(effect: &Effect, phase: &str) -> String {
         Effect::Disarm { .. } => "disarm",
         Effect::Activate { .. } => "activate",
         Effect::ProveLink { .. } => "prove-link",
+        Effect::CheckTrust { .. } => "check-trust",
         Effect::CheckHealth { .. } => "check-health",
         Effect::Commit { .. } => "commit",
         Effect::RollBack { .. } => "roll-back",
+        Effect::Prune { .. } => "prune",
         Effect::CleanUp { .. } => "clean-up",
     };
     name.into()
@@ -221,6 +225,7 @@ pub(crate) fn attempt_of(event: &mut Event) -> Option<&mut u64> {
         | Event::ArmEnded { attempt, .. }
         | Event::ActivationEnded { attempt, .. }
         | Event::LinkProved { attempt, .. }
+        | Event::TrustSeen { attempt, .. }
         | Event::HealthChecked { attempt, .. }
         | Event::CommitEnded { attempt, .. }
         | Event::RollbackEnded { attempt, .. } => Some(attempt),
@@ -232,6 +237,7 @@ pub(crate) fn attempt_of(event: &mut Event) -> Option<&mut u64> {
         | Event::Resumed
         | Event::BeaconHeard { .. }
         | Event::WantedBack { .. }
+        | Event::Pruned { .. }
         | Event::Tick { .. } => None,
     }
 }

@@ -1,7 +1,8 @@
 //! What must hold after every step, whatever happens.
 
 use herald_core::{
-    Effect, Event, HealthProof, LinkProof, Monotonic, Now, Phase, Procedure, State, Wait,
+    Effect, Event, HealthProof, LinkProof, Monotonic, Now, Phase, Procedure, State, TrustProof,
+    Wait,
 };
 use herald_proto::report::PhaseName;
 
@@ -25,6 +26,7 @@ pub(crate) struct Monitor {
     activated: Option<u64>,
     committed: Option<u64>,
     link: bool,
+    trusted: bool,
     healthy_since: Option<Monotonic>,
     stable: bool,
 }
@@ -40,14 +42,15 @@ impl Monitor {
             activated: None,
             committed: None,
             link: false,
+            trusted: false,
             healthy_since: None,
             stable: false,
         }
     }
 
     pub(crate) fn essence(&self) -> String {
-        let Self { permit, armed, activated, committed, link, stable, .. } = self;
-        format!("{permit} {armed:?} {activated:?} {committed:?} {link} {stable}")
+        let Self { permit, armed, activated, committed, link, trusted, stable, .. } = self;
+        format!("{permit} {armed:?} {activated:?} {committed:?} {link} {trusted} {stable}")
     }
 
     /// Looks at one step, and gives the edges that it took.
@@ -101,8 +104,10 @@ impl Monitor {
                 Effect::Commit { attempt } => {
                     if attempt.procedure.activates() {
                         let link = self.link || !attempt.baseline.connected;
+                        let trusted = self.trusted || attempt.order.evidence().is_none();
                         let goes_on = self.committed == Some(attempt.number);
-                        assert!(goes_on || link && self.stable, "a commit without a proof");
+                        let proved = link && trusted && self.stable;
+                        assert!(goes_on || proved, "a commit without a proof");
                         self.committed = Some(attempt.number);
                     } else {
                         assert_eq!(attempt.procedure, Procedure::Boot);
@@ -127,6 +132,7 @@ impl Monitor {
             Event::ArmEnded { attempt, outcome: Ok(()), .. } => self.armed = Some(*attempt),
             Event::ActivationEnded { .. } => self.forget_proofs(),
             Event::LinkProved { .. } => self.link = true,
+            Event::TrustSeen { verdict, .. } => self.trusted = verdict.is_ok(),
             Event::HealthChecked { began, verdict, seen, .. } => {
                 let attempt = before.phase.attempt().expect("it is being confirmed");
                 let target = attempt.order.target();
@@ -142,7 +148,8 @@ impl Monitor {
     }
 
     fn forget_proofs(&mut self) {
-        (self.link, self.healthy_since, self.stable) = (false, None, false);
+        (self.link, self.trusted) = (false, false);
+        (self.healthy_since, self.stable) = (None, false);
     }
 
     /// Checks that an attempt ends as what was seen says.
@@ -233,6 +240,7 @@ fn seen_in(event: &Event) -> Option<&herald_core::Seen> {
         | Event::Permitted { seen, .. }
         | Event::ArmEnded { seen, .. }
         | Event::ActivationEnded { seen, .. }
+        | Event::TrustSeen { seen, .. }
         | Event::HealthChecked { seen, .. }
         | Event::LinkProved { seen, .. }
         | Event::CommitEnded { seen, .. }
@@ -249,8 +257,9 @@ pub(crate) fn survives_its_encoding(state: &State) {
     ciborium::into_writer(state, &mut bytes).expect("writing to memory");
     let read: State = ciborium::from_reader(bytes.as_slice()).expect("it was written just now");
     let mut expected = state.clone();
-    if let Phase::Confirming { link, health, .. } = &mut expected.phase {
-        (*link, *health) = (LinkProof::Awaited, HealthProof::Unchecked);
+    if let Phase::Confirming { link, trust, health, .. } = &mut expected.phase {
+        (*link, *trust) = (LinkProof::Awaited, TrustProof::Awaited);
+        *health = HealthProof::Unchecked;
     }
     assert_eq!(read, expected);
 }
@@ -296,10 +305,10 @@ pub(crate) fn essence(phase: &Phase, now: &Now) -> String {
         Phase::RollingBack { cause, starts, resort, .. } => {
             format!("{starts} {:?} {resort:?}", cause.code)
         }
-        Phase::Confirming { link, health: HealthProof::HealthySince(since), .. } => {
-            format!("{link:?} {:?}", now.monotonic.since(*since))
+        Phase::Confirming { link, trust, health: HealthProof::HealthySince(since), .. } => {
+            format!("{link:?} {trust:?} {:?}", now.monotonic.since(*since))
         }
-        Phase::Confirming { link, health, .. } => format!("{link:?} {health:?}"),
+        Phase::Confirming { link, trust, health, .. } => format!("{link:?} {trust:?} {health:?}"),
         Phase::Ended { ending, .. } => format!("{:?}", ending.cause().map(|cause| cause.code)),
         Phase::Idle | Phase::Activating { .. } => String::new(),
     };

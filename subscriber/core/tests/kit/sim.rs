@@ -31,6 +31,8 @@ pub(crate) struct Sim {
     /// What is under way; one thing at a time.
     current: Option<Effect>,
     check: Option<Effect>,
+    /// Whether somebody looks at whom the new system trusts.
+    trust: bool,
     permit: Option<u64>,
     /// Whether somebody looks at the windows, and whether somebody was asked.
     looks: bool,
@@ -51,6 +53,7 @@ impl Sim {
             claim: Claim::None,
             current: None,
             check: None,
+            trust: false,
             permit: None,
             looks: false,
             asked: false,
@@ -62,6 +65,9 @@ impl Sim {
 
     /// Gives all that can happen next: first what was asked for, then what comes from outside.
     pub(crate) fn choices(&self) -> (Vec<Choice>, Vec<Choice>) {
+        if self.trust {
+            return self.trust_choices();
+        }
         let (mut asked, mut outside) = (self.answers(), vec![]);
         if self.host.state.wake().is_some() {
             asked.push(Choice::Late);
@@ -95,6 +101,15 @@ impl Sim {
             outside.extend(deeds.map(Choice::Somebody));
         }
         (asked, outside)
+    }
+
+    /// Gives what comes of looking at a trust file. The driver does that before anything else, so
+    /// only a stop can come in between.
+    fn trust_choices(&self) -> (Vec<Choice>, Vec<Choice>) {
+        let verdicts = [true, false].into_iter().filter(|good| *good || self.left.strange > 0);
+        let stops = [true, false].into_iter().filter(|_| self.left.starts > 0);
+        let stops = stops.map(|rebooted| Choice::Start { rebooted, runner: RunnerTrace::None });
+        (verdicts.map(Choice::Trusted).collect(), stops.collect())
     }
 
     /// Gives what the things under way can come to.
@@ -299,6 +314,15 @@ impl Sim {
                 self.current = None;
                 Event::LinkProved { attempt, seen }
             }
+            Choice::Trusted(good) => {
+                self.trust = false;
+                if !good {
+                    self.left.strange -= 1;
+                }
+                let verdict =
+                    if *good { Ok(()) } else { Err(failure(Code::LockedOut, false).cause) };
+                Event::TrustSeen { attempt, verdict, seen }
+            }
             Choice::Checked(good) => {
                 if let Some(Effect::CheckHealth { delay, .. }) = self.check.take() {
                     self.host.pass(delay);
@@ -385,7 +409,7 @@ impl Sim {
     /// Begins to do what the core asks for, as the daemon does: a new thing ends the old one.
     fn obey(&mut self, effect: Effect) {
         match effect {
-            Effect::Report(_) => {}
+            Effect::Report(_) | Effect::Prune { .. } => {}
             Effect::Measure(toplevel) => self.measures.push(toplevel),
             Effect::Realise { .. }
             | Effect::Arm { .. }
@@ -397,9 +421,12 @@ impl Sim {
                     self.claim = Claim::Armed;
                 }
             }
-            Effect::Commit { .. } => (self.current, self.check) = (Some(effect), None),
+            Effect::CheckTrust { .. } => self.trust = true,
+            Effect::Commit { .. } => {
+                (self.current, self.check, self.trust) = (Some(effect), None, false);
+            }
             Effect::RollBack { .. } => {
-                (self.current, self.check) = (Some(effect), None);
+                (self.current, self.check, self.trust) = (Some(effect), None, false);
                 (self.claim, self.one_shot) = (Claim::Rollback, None);
             }
             Effect::CheckHealth { .. } => self.check = Some(effect),
@@ -415,12 +442,13 @@ impl Sim {
             }
             Effect::Disarm { .. } => {
                 (self.current, self.check, self.one_shot) = (None, None, None);
+                self.trust = false;
                 if self.claim == Claim::Armed {
                     self.claim = Claim::None;
                 }
             }
             Effect::CleanUp { .. } => {
-                (self.current, self.check) = (None, None);
+                (self.current, self.check, self.trust) = (None, None, false);
                 self.claim = Claim::None;
             }
         }
@@ -450,7 +478,7 @@ impl Sim {
             self.measures.len(),
             self.left,
             self.monitor.essence(),
-            (state.hold.is_some(), self.looks, self.asked, quarantine, &self.one_shot),
+            (state.hold.is_some(), self.looks, self.asked, self.trust, quarantine, &self.one_shot),
         )
     }
 }

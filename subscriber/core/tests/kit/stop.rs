@@ -23,9 +23,9 @@ pub(crate) enum Stop {
     WaitingForConsent,
     Armed,
     Activating,
-    /// Nothing is proved yet.
+    /// Nothing is proved yet but the trust.
     Confirming,
-    /// The broker was reached, and the checks held once, a second ago: one round is left.
+    /// The broker was reached, the trust is proved, and the checks held once, a second ago: one round is left.
     AlmostProved,
     Committing,
     RollingBack,
@@ -123,9 +123,9 @@ impl Stop {
             Self::WaitingForConsent => &[WITH_CONSENT, REALISE],
             Self::Armed => &[REALISE, PERMIT],
             Self::Activating => &[REALISE, PERMIT, ARM],
-            Self::Confirming => &[REALISE, PERMIT, ARM, ACTIVATE],
-            Self::AlmostProved => &[REALISE, PERMIT, ARM, ACTIVATE, PROVE],
-            Self::Committing => &[REALISE, PERMIT, ARM, ACTIVATE, PROVE, HOLD],
+            Self::Confirming => &[REALISE, PERMIT, ARM, ACTIVATE, TRUST],
+            Self::AlmostProved => &[REALISE, PERMIT, ARM, ACTIVATE, TRUST, PROVE],
+            Self::Committing => &[REALISE, PERMIT, ARM, ACTIVATE, TRUST, PROVE, HOLD],
             Self::RollingBack => &[REALISE, PERMIT, ARM, ACTIVATE, OVERRUN],
             Self::Reconnecting => {
                 &[WITH_RESORT, REALISE, PERMIT, ARM, ACTIVATE, OVERRUN, ROLL_BACK]
@@ -162,6 +162,12 @@ const ARM: fn(&mut Host) = |host| {
     }
 };
 const ACTIVATE: fn(&mut Host) = |host| drop(host.activate(exited(0)));
+const TRUST: fn(&mut Host) = |host| {
+    // Only what is activated is asked.
+    if host.state.phase.name().to_string() == "confirming" {
+        host.trust(Ok(()));
+    }
+};
 const PROVE: fn(&mut Host) = |host| {
     host.link();
     host.check(Ok(()));

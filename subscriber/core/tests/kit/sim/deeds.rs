@@ -21,7 +21,7 @@ impl Sim {
 
     pub(super) fn stop_subscriber(&mut self) {
         (self.current, self.check, self.permit) = (None, None, None);
-        (self.looks, self.asked) = (false, false);
+        (self.looks, self.asked, self.trust) = (false, false, false);
         self.measures.clear();
     }
 

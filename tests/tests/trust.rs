@@ -1,0 +1,123 @@
+//! Releases that bring other keys: whoever changes the trust can still change it back.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is missing")]
+
+use std::fs;
+
+use herald_proto::trust::Trust;
+use herald_tests::{Fleet, Outcome};
+
+/// Makes a key file for an operator, and gives the public key.
+fn key(fleet: &Fleet, name: &str) -> String {
+    let made =
+        fleet.herald(&["key", "generate", name, "--out", &fleet.path(&format!("{name}.key"))]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    made.stdout.trim().to_owned()
+}
+
+fn trust_file(threshold: usize, keys: &[&str]) -> String {
+    format!("fleet = \"test\"\n[release]\nthreshold = {threshold}\nkeys = {keys:?}\n")
+}
+
+fn digest(text: &str) -> String {
+    Trust::from_toml(text).unwrap().digest().to_string()
+}
+
+/// Builds a system that brings a trust file.
+fn system(fleet: &Fleet, label: &str, trust: &str) -> String {
+    let hook = format!("cat >{} <<'END'\n{trust}\nEND", fleet.path("trust.toml"));
+    fleet.system("alpha", label, &[("hook", &hook)])
+}
+
+/// Publishes a system, signed by some.
+fn publish(fleet: &Fleet, system: &str, signers: &[&str]) -> Outcome {
+    let mut arguments: Vec<String> =
+        ["publish", "--stable-for", "0s", "--confirm-within", "10s"].map(str::to_owned).into();
+    for name in signers {
+        arguments.extend(["--key".into(), fleet.path(&format!("{name}.key"))]);
+    }
+    arguments.extend(["--host".into(), format!("alpha={system}"), "--watch".into()]);
+    fleet.herald(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn reported(fleet: &Fleet, what: &str) -> String {
+    fleet.report("alpha").unwrap()[what].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_system_that_locks_its_operators_out_rolls_back_and_says_by_which_rule() {
+    let fleet = Fleet::start(&["alpha"]);
+    let text = fs::read_to_string(fleet.path("trust.toml")).unwrap();
+    let old = system(&fleet, "1", &text);
+    let outcome = publish(&fleet, &old, &["operator"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let stranger = key(&fleet, "stranger");
+    let operator = Trust::from_toml(&text).unwrap().release().keys().next().unwrap().to_string();
+
+    let cases = [
+        (trust_file(1, &[&stranger]), "asks for signatures by 1 of its keys, and this order has 0"),
+        (trust_file(2, &[&operator, &stranger]), "by 2 of its keys, and this order has 1"),
+        (trust_file(1, &[]), "threshold is 1 with 0 different keys"),
+        (trust_file(1, &[&operator]).replace("test", "other"), "it is for the fleet"),
+    ];
+    for (number, (bad, said)) in cases.iter().enumerate() {
+        let bad = system(&fleet, &format!("bad-{number}"), bad);
+        let outcome = publish(&fleet, &bad, &["operator"]);
+        assert_eq!(outcome.code, Some(3), "{outcome:?}");
+        fleet.host("alpha").assert_settled_on(&old);
+        assert_eq!(reported(&fleet, "code"), "locked-out");
+        let detail = reported(&fleet, "detail");
+        assert!(detail.contains(said), "{detail}");
+        assert_eq!(fs::read_to_string(fleet.path("trust.toml")).unwrap().trim(), text.trim());
+    }
+
+    let gone = format!("rm {}", fleet.path("trust.toml"));
+    let gone = fleet.system("alpha", "gone", &[("hook", &gone)]);
+    let outcome = publish(&fleet, &gone, &["operator"]);
+    assert_eq!((outcome.code, reported(&fleet, "code").as_str()), (Some(3), "locked-out"));
+    let good = system(&fleet, "2", &text);
+    let outcome = publish(&fleet, &good, &["operator"]);
+    assert_eq!(outcome.code, Some(0), "the old keys are trusted as before: {outcome:?}");
+}
+
+#[test]
+fn keys_are_replaced_by_a_release_that_the_old_and_the_new_ones_sign_without_a_restart() {
+    let fleet = Fleet::start(&["alpha"]);
+    let text = fs::read_to_string(fleet.path("trust.toml")).unwrap();
+    let old = Trust::from_toml(&text).unwrap();
+    let (old, new) = (old.release().keys().next().unwrap().to_string(), key(&fleet, "new"));
+
+    // Added: the old key can still sign.
+    let both = trust_file(1, &[&old, &new]);
+    let outcome = publish(&fleet, &system(&fleet, "1", &both), &["operator"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(reported(&fleet, "trust"), digest(&both));
+
+    // Removed at once with another one: both generations sign.
+    let newest = key(&fleet, "newest");
+    let replaced = trust_file(1, &[&newest]);
+    let third = system(&fleet, "2", &replaced);
+    let outcome = publish(&fleet, &third, &["new", "newest"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(reported(&fleet, "trust"), digest(&replaced));
+    fleet.host("alpha").assert_settled_on(&third);
+
+    let fourth = system(&fleet, "3", &replaced);
+    let refused = publish_briefly(&fleet, &fourth, "operator");
+    assert_eq!(refused, "under-signed");
+    let outcome = publish(&fleet, &fourth, &["newest"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    fleet.host("alpha").assert_settled_on(&fourth);
+}
+
+/// Publishes what the host is to refuse, and gives the code with which it does.
+fn publish_briefly(fleet: &Fleet, system: &str, signer: &str) -> String {
+    let key = fleet.path(&format!("{signer}.key"));
+    let target = format!("alpha={system}");
+    let published = fleet.herald(&["publish", "--key", &key, "--host", &target]);
+    assert_eq!(published.code, Some(0), "{published:?}");
+    herald_tests::wait_for("the host to refuse", || {
+        let report = fleet.report("alpha")?;
+        report["refusal"]["code"].as_str().map(str::to_owned)
+    })
+}
