@@ -1,6 +1,6 @@
 //! The daemon: one connection, and a driver for each profile.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use herald_core::Capabilities;
@@ -18,6 +18,7 @@ use crate::{
     },
     clock::Clock,
     config::{Config, Profile, Restart, Runner},
+    control::server::Control,
     driver::{Driver, Permits},
     identity::{self, Sessions},
     link::{Link, Speaker},
@@ -82,7 +83,7 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     }
     let (trust, permits) = (Rc::new(trust), Rc::new(Permits::default()));
     // Who knocks here is let in by the profile's driver.
-    let mut doors = Vec::new();
+    let mut doors = BTreeMap::new();
     for (name, profile, folder, memory, state) in states {
         let orders = link.orders(&name);
         let records = Records::new(&folder);
@@ -116,8 +117,13 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
         let driver =
             Driver::new(ports, Rc::clone(&trust), reader, host, Rc::clone(&permits), state);
         let (door, requests) = mpsc::channel(REQUESTS);
-        doors.push(door);
+        doors.insert(name, door);
         tokio::task::spawn_local(driver.run(orders, requests));
+    }
+    match Control::open(&config.control(), doors.clone(), config.runner).await {
+        Ok(control) => drop(tokio::task::spawn_local(control.serve())),
+        // Orders matter more than people who would ask here.
+        Err(error) => tracing::error!(%error, "nobody at the machine can ask for anything"),
     }
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -8,7 +8,7 @@ use herald_core::{
 };
 use herald_proto::{
     id::MessageDigest, order::Addressee, rejection::Code, report::Refusal, signing::verify_order,
-    text::Prose, trust::Trust,
+    text::Prose, time::Timestamp, trust::Trust,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -51,6 +51,8 @@ pub struct Driver {
     queue: Task,
     /// From when on there being no connection is believed.
     settled: Instant,
+    /// When the phase began; none where it was the same when the driver was made.
+    since: Option<Timestamp>,
 }
 
 /// The host's one activation permit, for which its profiles queue.
@@ -104,6 +106,7 @@ impl Driver {
             permit: None,
             queue: Task::default(),
             settled: Instant::now() + FIRST_CONNECTION,
+            since: None,
         }
     }
 
@@ -193,9 +196,8 @@ impl Driver {
 
     /// Does what somebody at the host wants, and tells where the host is then.
     async fn answer(&mut self, Asked { request, answer }: Asked) {
-        tracing::info!(profile = %self.reader.profile, ?request, "somebody at the host asks");
         let outcome = match self.meet(request).await {
-            Ok(()) => Ok(Status::of(&self.state, &self.ports.machine.seen().await)),
+            Ok(()) => Ok(Status::of(&self.state, self.since, &self.ports.machine.seen().await)),
             Err(refused) => Err(refused),
         };
         // Whoever asked may be gone; what they asked for is done all the same.
@@ -257,6 +259,7 @@ impl Driver {
         if state_store::encode(&next.state) != state_store::encode(&self.state) {
             let (from, to) = (self.state.phase.name(), next.state.phase.name());
             if from != to {
+                self.since = Some((self.ports.clock)().wall);
                 tracing::info!(profile = %self.reader.profile, %from, %to, "phase");
             }
             let mut said = false;
