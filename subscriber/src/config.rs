@@ -54,6 +54,8 @@ pub struct Config {
     /// Where the host keeps its state and its key.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
+    /// Where the daemon listens for people at the machine.
+    pub control: Option<PathBuf>,
     /// The folder of the Nix store.
     #[serde(default = "default_store_dir")]
     pub store_dir: String,
@@ -258,10 +260,7 @@ impl Config {
     /// # Errors
     /// When either can't be used; the message names the file and the place.
     pub fn load(path: &Path) -> Result<(Self, Trust), BadConfig> {
-        let config: Self = toml::from_str(&read(path)?).map_err(|source| BadConfig::Syntax {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        let config = Self::parse(path)?;
         config.check(path)?;
         let trust = Trust::from_toml(&read(&config.trust)?).map_err(|source| BadConfig::Trust {
             path: config.trust.clone(),
@@ -276,6 +275,26 @@ impl Config {
             });
         }
         Ok((config, trust))
+    }
+
+    /// Reads the configuration alone, and takes it as it is: enough for whoever wants to find the
+    /// daemon that runs with it.
+    ///
+    /// # Errors
+    /// When it is not there or can't be read.
+    pub fn parse(path: &Path) -> Result<Self, BadConfig> {
+        toml::from_str(&read(path)?)
+            .map_err(|source| BadConfig::Syntax { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// Gives the path of the control socket. A daemon with a state folder of its own, as in a test,
+    /// has its socket there too; it depends on nothing but this file, so that commands find it.
+    pub fn control(&self) -> PathBuf {
+        match &self.control {
+            Some(path) => path.clone(),
+            None if self.state_dir == default_state_dir() => "/run/herald/control.sock".into(),
+            None => self.state_dir.join("control.sock"),
+        }
     }
 
     /// Finds out how this machine is restarted.
@@ -319,6 +338,7 @@ impl Config {
         };
         absolute("store_dir", &store_dir, is_store_dir(&self.store_dir))?;
         absolute("state_dir", &self.state_dir, self.state_dir.is_absolute())?;
+        absolute("control", &self.control(), self.control().is_absolute())?;
         for profile in self.profiles.values() {
             absolute("profile", &profile.profile, profile.profile.is_absolute())?;
             absolute("current", &profile.current, profile.current.is_absolute())?;
@@ -422,6 +442,7 @@ mod tests {
             (format!("{MINIMAL}\nstate_dir = \"var\""), home.clone(), "state_dir"),
             (format!("{MINIMAL}\nstore_dir = \"/nix/../store\""), home.clone(), "store_dir"),
             (format!("{MINIMAL}\nhealth_folder = \"h\""), home.clone(), "health_folder"),
+            (format!("{MINIMAL}\ncontrol = \"control.sock\""), home.clone(), "control"),
             (format!("{MINIMAL}\nprofiles = {{}}"), home.clone(), "profiles"),
             (MINIMAL.replace("alpha", "al.pha"), home.clone(), "host name"),
             (format!("{MINIMAL}\nlogin = {{ kind = \"key\" }}"), home.clone(), "key"),

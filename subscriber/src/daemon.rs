@@ -1,6 +1,6 @@
 //! The daemon: one connection, and a driver for each profile.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use herald_core::Capabilities;
@@ -18,6 +18,7 @@ use crate::{
     },
     clock::Clock,
     config::{Config, Profile, Restart, Runner},
+    control::server::Control,
     driver::Driver,
     identity::{self, Sessions},
     link::{Link, Speaker},
@@ -86,7 +87,7 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     }
     let permits = Rc::new(Permits::default());
     // Who knocks here is let in by the profile's driver.
-    let (mut doors, mut drivers) = (Vec::new(), Vec::new());
+    let (mut doors, mut drivers) = (BTreeMap::new(), Vec::new());
     for (name, profile, folder, memory, state) in states {
         let (orders, beacons) = (link.orders(&name), link.beacons());
         let records = Records::new(&folder);
@@ -133,12 +134,17 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
         let driver =
             Driver::new(ports, Arc::clone(&trust), reader, host, Rc::clone(&permits), state);
         let (door, requests) = mpsc::channel(REQUESTS);
-        doors.push(door);
+        doors.insert(name, door);
         drivers.push(driver.run(orders, beacons, requests));
     }
     // Only now, as each has the permit already that it had when the subscriber stopped.
     for driver in drivers {
         tokio::task::spawn_local(driver);
+    }
+    match Control::open(&config.control(), doors.clone(), config.runner).await {
+        Ok(control) => drop(tokio::task::spawn_local(control.serve())),
+        // Orders matter more than people who would ask here.
+        Err(error) => tracing::error!(%error, "nobody at the machine can ask for anything"),
     }
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -14,6 +14,7 @@ use herald_proto::{
     report::Refusal,
     signing::{verify_beacon, verify_order},
     text::Prose,
+    time::Timestamp,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -60,6 +61,8 @@ pub struct Driver {
     settled: Instant,
     /// Whether a state was stored since the start.
     has_stored: bool,
+    /// When the phase began; none where it was the same when the driver was made.
+    since: Option<Timestamp>,
 }
 
 /// Something that is under way; a new one ends the old.
@@ -116,6 +119,7 @@ impl Driver {
             queue: Task::default(),
             settled: Instant::now() + FIRST_CONNECTION,
             has_stored: false,
+            since: None,
         }
     }
 
@@ -238,9 +242,8 @@ impl Driver {
 
     /// Does what somebody at the host wants, and tells where the host is then.
     async fn answer(&mut self, Asked { request, answer }: Asked) {
-        tracing::info!(profile = %self.reader.profile, ?request, "somebody at the host asks");
         let outcome = match self.meet(request).await {
-            Ok(()) => Ok(Status::of(&self.state, &self.ports.machine.seen().await)),
+            Ok(()) => Ok(Status::of(&self.state, self.since, &self.ports.machine.seen().await)),
             Err(refused) => Err(refused),
         };
         // Whoever asked may be gone; what they asked for is done all the same.
@@ -313,6 +316,7 @@ impl Driver {
         if state_store::encode(&next.state) != state_store::encode(&self.state) {
             let (from, to) = (self.state.phase.name(), next.state.phase.name());
             if from != to {
+                self.since = Some((self.ports.clock)().wall);
                 tracing::info!(profile = %self.reader.profile, %from, %to, "phase");
             }
             // The number after the last one that is stored is for saying that nothing can be. The

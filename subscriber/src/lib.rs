@@ -3,12 +3,15 @@
 //!
 //! `driver` is the loop and knows only `ports`; `adapters` are their real sides. `runner`,
 //! `prepare_reboot`, `commit` and `roll_back` are processes of their own, which outlive the daemon.
+//! `commands` are what people at the machine run; they ask the daemon through `control`.
 
 pub mod access;
 pub mod adapters;
 pub mod clock;
+pub mod commands;
 pub mod commit;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod driver;
 pub mod durable;

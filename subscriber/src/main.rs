@@ -6,8 +6,9 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use herald_subscriber::{
+    commands::{self, Exit},
     commit,
-    config::{BadConfig, Config},
+    config::Config,
     daemon, identity,
     os::{Linux, System},
     prepare_reboot, retention, roll_back, runner,
@@ -15,11 +16,7 @@ use herald_subscriber::{
 
 /// Follows signed orders: verifies, realises, activates, confirms, and rolls back by itself.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Exit codes: 0 stopped, 1 failed, 2 bad configuration, trust file or arguments.\n\
-                  HERALD_LOG sets the level of the log, such as HERALD_LOG=debug."
-)]
+#[command(version, after_help = commands::EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -33,6 +30,19 @@ enum Command {
     PublicKey(ConfigFile),
     /// Checks the configuration, the trust file, and the host's own health checks.
     CheckConfig(ConfigFile),
+    /// Shows where this host is, what it waits for, and which systems there are.
+    Status(commands::status::Args),
+    /// Has nothing activated until `resume`; what has begun goes on to its end.
+    Hold(commands::hold::Args),
+    /// Ends a hold.
+    Resume(commands::resume::Args),
+    /// Answers for whoever uses this host, where its configuration has them asked.
+    Consent(commands::consent::Args),
+    /// Brings the system of before back.
+    #[command(name = "rollback")]
+    BringBack(commands::roll_back::Args),
+    /// Follows a signed order from a file, without a broker.
+    Apply(commands::apply::Args),
     /// Runs a switch program and writes down how it ended (the subscriber calls this itself).
     #[command(hide = true)]
     Activate(runner::Args),
@@ -70,10 +80,10 @@ fn main() -> ExitCode {
         Err(error) => Err(error.into()),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             eprintln!("herald-subscriber: {error:#}");
-            ExitCode::from(if error.is::<BadConfig>() { 2 } else { 1 })
+            ExitCode::from(commands::exit_code(&error))
         }
     }
 }
@@ -88,16 +98,15 @@ fn end_on_panic() {
     }));
 }
 
-async fn run(command: Command) -> anyhow::Result<()> {
+async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Run(ConfigFile { config }) => {
             let (config, trust) = Config::load(&config)?;
-            daemon::run(config, trust).await
+            daemon::run(config, trust).await?;
         }
         Command::PublicKey(ConfigFile { config }) => {
             let (config, _) = Config::load(&config)?;
             println!("{}", identity::host_key(&config.state_dir, &config.host)?.public());
-            Ok(())
         }
         Command::CheckConfig(ConfigFile { config: path }) => {
             let (config, trust) = Config::load(&path)?;
@@ -111,15 +120,21 @@ async fn run(command: Command) -> anyhow::Result<()> {
                 config.host,
                 config.fleet
             );
-            Ok(())
         }
-        Command::Activate(args) => runner::run(session(), args).await,
-        Command::PrepareReboot(args) => prepare_reboot::run(session(), args).await,
-        Command::DeadMan(args) => roll_back::after_boot(&args),
-        Command::Commit(args) => commit::run(session(), args).await,
-        Command::Prune(args) => retention::run(session(), args).await,
-        Command::RollBack(args) => roll_back::run(session(), args).await,
+        Command::Status(args) => return commands::status::run(args).await,
+        Command::Hold(args) => return commands::hold::run(args).await,
+        Command::Resume(args) => return commands::resume::run(args).await,
+        Command::Consent(args) => return commands::consent::run(args).await,
+        Command::BringBack(args) => return commands::roll_back::run(args).await,
+        Command::Apply(args) => return commands::apply::run(args).await,
+        Command::Activate(args) => runner::run(session(), args).await?,
+        Command::PrepareReboot(args) => prepare_reboot::run(session(), args).await?,
+        Command::DeadMan(args) => roll_back::after_boot(&args)?,
+        Command::Commit(args) => commit::run(session(), args).await?,
+        Command::Prune(args) => retention::run(session(), args).await?,
+        Command::RollBack(args) => roll_back::run(session(), args).await?,
     }
+    Ok(Exit::Done)
 }
 
 /// Gives the system to a process that outlives the daemon. In a session of its own, a signal to the

@@ -1,11 +1,12 @@
 //! What people at the host ask of a profile's driver, and what they are told.
 
-use herald_core::{Cause, Event, Illegal, Phase, Seen, State};
+use herald_core::{Cause, Event, Illegal, Phase, Seen, State, Wait};
 use herald_proto::{
     order::Addressee,
     report::{Hold, OrderName, PhaseName, Refusal, Systems},
     target::{Action, Health, Integrity, Limits, Mark, Target},
     text::Prose,
+    time::Timestamp,
 };
 use tokio::sync::oneshot;
 
@@ -52,6 +53,10 @@ pub struct Asked {
 pub struct Status {
     /// The phase.
     pub phase: PhaseName,
+    /// Since when; none where that was before the daemon started.
+    pub since: Option<Timestamp>,
+    /// What it waits for.
+    pub wait: Option<Wait>,
     /// Why, where the phase alone does not say.
     pub cause: Option<Cause>,
     /// The order that the phase is about.
@@ -92,9 +97,14 @@ impl From<Illegal> for Refused {
 
 impl Status {
     /// Tells where a profile is.
-    pub fn of(state: &State, seen: &Seen) -> Self {
+    pub fn of(state: &State, since: Option<Timestamp>, seen: &Seen) -> Self {
         Self {
             phase: state.phase.name(),
+            since,
+            wait: match state.phase {
+                Phase::Waiting { wait, .. } => Some(wait),
+                _ => None,
+            },
             cause: state.cause(),
             order: state.phase.order(),
             hold: state.hold.clone(),

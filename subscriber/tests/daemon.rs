@@ -9,114 +9,19 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpListener,
-    os::unix::{fs::PermissionsExt as _, net::UnixDatagram, process::ExitStatusExt as _},
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::PathBuf,
     process::Command,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use common::{LIMIT, Running, Scratch, wait_for, wait_until};
+use common::{
+    Running,
+    host::{Host, closed_port},
+    wait_for,
+};
 use herald_proto::{key::PublicKey, login, time::Timestamp};
 use rustix::process::Signal;
-
-const TRUSTED: &str = "k:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
-
-/// A host's files: a configuration and a trust file that are right until a test changes them.
-struct Host {
-    scratch: Scratch,
-}
-
-impl Host {
-    /// Makes one whose broker is at a port of this machine.
-    fn new(port: u16) -> Self {
-        let host = Self { scratch: Scratch::new() };
-        let path = host.scratch.text();
-        let config = format!(
-            "fleet = \"home\"\nhost = \"alpha\"\nbroker = \"mqtt://127.0.0.1:{port}\"\n\
-             trust = \"{path}/trust.toml\"\nstate_dir = \"{path}/herald\"\n\
-             runner = \"direct\"\n[profiles.system]\nprofile = \"{path}/system\"\n\
-             current = \"{path}/current\"\nbooted = \"{path}/booted\"\n"
-        );
-        fs::write(host.config(), config).unwrap();
-        let trust = format!("fleet = \"home\"\n[release]\nthreshold = 1\nkeys = [\"{TRUSTED}\"]\n");
-        fs::write(host.trust(), trust).unwrap();
-        host
-    }
-
-    fn config(&self) -> PathBuf {
-        self.scratch.file("subscriber.toml")
-    }
-
-    fn trust(&self) -> PathBuf {
-        self.scratch.file("trust.toml")
-    }
-
-    fn key(&self) -> PathBuf {
-        self.scratch.file("herald/host.key")
-    }
-
-    /// Runs a command of the program to its end.
-    fn run(&self, command: &str) -> Said {
-        let [stdout, stderr] = ["stdout", "stderr"].map(|name| self.scratch.file(name));
-        let mut run = common::subscriber();
-        run.arg(command).arg("--config").arg(self.config());
-        let status = Running::start_with(&mut run, &stdout, &stderr).wait();
-        let [stdout, stderr] = [stdout, stderr].map(|file| {
-            let text = fs::read_to_string(&file).unwrap();
-            fs::remove_file(file).unwrap();
-            text
-        });
-        Said { code: status.code(), stdout, stderr }
-    }
-
-    /// Checks that none of the commands works, and gives what each says.
-    fn refused(&self, commands: &[&str], code: i32) -> Vec<String> {
-        let refused = |command: &&str| {
-            let said = self.run(command);
-            assert_eq!(said.code, Some(code), "{command}: {said:?}");
-            assert_eq!(said.stdout, "", "{command}");
-            said.stderr
-        };
-        commands.iter().map(refused).collect()
-    }
-
-    /// Starts the daemon, and waits until it says that it is ready, as systemd does.
-    fn start(&self) -> Running {
-        let path = self.scratch.file("notify");
-        let _ = fs::remove_file(&path);
-        let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(LIMIT)).unwrap();
-        let mut command = common::subscriber();
-        command.arg("run").arg("--config").arg(self.config());
-        command.env("NOTIFY_SOCKET", &path).env("HERALD_LOG", "debug");
-        let daemon = Running::start(&mut command, &self.scratch.file("log"));
-        let mut message = [0; 64];
-        let length = socket.recv(&mut message).expect("it gets ready");
-        assert_eq!(str::from_utf8(&message[..length]).unwrap().trim_end(), "READY=1");
-        daemon
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.scratch.file("log")).unwrap()
-    }
-
-    fn wait_for_log(&self, text: &str) {
-        wait_until(text, || self.log().contains(text));
-    }
-}
-
-/// What a command said.
-#[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-/// A port of this machine at which nobody listens.
-fn closed_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// Takes a connection, gives the texts in its CONNECT, and refuses it as not authorised.
 fn refuse(listener: &TcpListener) -> Vec<String> {

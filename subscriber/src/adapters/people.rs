@@ -47,7 +47,8 @@ impl People for Sessions {
                 return Some(true);
             }
             let text = format!(
-                "{} of {} is ready. Without an answer on a desktop it goes on at {until}.",
+                "{} of {} is ready. Without an answer it goes on at {until}. \
+                 To answer here: herald-subscriber consent now, or later",
                 target.action,
                 target.toplevel.name()
             );
@@ -55,6 +56,18 @@ impl People for Sessions {
             first_answer(sessions, &text).await
         })
     }
+}
+
+/// Tells whether a user has a session of their own; a service that runs for them is none.
+pub async fn is_logged_in(runner: Runner, uid: u32) -> bool {
+    if runner == Runner::Direct {
+        return false;
+    }
+    let mut show = command::program("loginctl");
+    show.args(["show-user", "--property=State", "--value", "--"]).arg(uid.to_string());
+    let state = command::output_within(&mut show, WALL_LIMIT).await;
+    // loginctl(1): "lingering" and "closing" are those without a session.
+    state.is_ok_and(|state| matches!(state.trim(), "active" | "online"))
 }
 
 /// Gives the first answer from a desktop; none where nobody can or does answer there.

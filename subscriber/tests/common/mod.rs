@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 pub(crate) mod fleet;
+pub(crate) mod host;
 pub(crate) mod machine;
 
 use std::{

@@ -1,0 +1,122 @@
+//! What people at the machine run: each command asks the daemon through its control socket.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+};
+
+use herald_proto::host::ProfileName;
+
+use crate::{
+    config::{BadConfig, Config},
+    control::{
+        Ask, Denied,
+        client::{self, Unmet},
+    },
+    request::Status,
+};
+
+pub mod apply;
+pub mod consent;
+mod follow;
+pub mod hold;
+pub mod resume;
+pub mod roll_back;
+pub mod status;
+mod words;
+
+/// What the exit codes of all commands mean, for their help.
+pub const EXIT_CODES: &str = "Exit codes: 0 done or stopped, 1 failed, 2 bad configuration, trust \
+file or arguments, 3 it rolled back, 4 refused, or it ended as failed, 5 it reached a limit, \
+6 the daemon does not run or answer, 7 not allowed.\n\
+HERALD_LOG sets the level of the log, such as HERALD_LOG=debug.";
+
+/// How a command ended that did what it was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// What was wanted is so.
+    Done,
+    /// The order rolled back.
+    RolledBack,
+    /// The order ended in any other way.
+    Failed,
+    /// The order reached a limit.
+    TimedOut,
+}
+
+impl Exit {
+    /// Gives the exit code. Those of `herald` are the same.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::RolledBack => 3,
+            Self::Failed => 4,
+            Self::TimedOut => 5,
+        }
+    }
+}
+
+/// Gives the exit code for what a command could not do.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<BadConfig>() {
+        return 2;
+    }
+    match error.downcast_ref() {
+        None => 1,
+        Some(Unmet::NotReachable { .. } | Unmet::Denied(Denied::NotAllowed { .. })) => 7,
+        Some(
+            Unmet::Refused(_)
+            | Unmet::Denied(Denied::UnknownProfile { .. } | Denied::Unreadable { .. }),
+        ) => 4,
+        Some(
+            Unmet::NotThere { .. }
+            | Unmet::NoAnswer { .. }
+            | Unmet::Denied(Denied::Busy | Denied::NoAnswer | Denied::OtherVersion { .. }),
+        ) => 6,
+    }
+}
+
+/// Whom a command asks, and about what.
+#[derive(Debug, clap::Args)]
+pub struct About {
+    /// Which profile of this host.
+    #[arg(long, default_value = "system")]
+    profile: ProfileName,
+    /// The daemon's configuration file, which says where it listens.
+    #[arg(long, value_name = "FILE", default_value = "/etc/herald/subscriber.toml")]
+    config: PathBuf,
+}
+
+/// A daemon that can be asked.
+struct Daemon {
+    config: Config,
+    socket: PathBuf,
+    profile: ProfileName,
+}
+
+impl About {
+    fn daemon(&self) -> Result<Daemon, BadConfig> {
+        let config = Config::parse(&self.config)?;
+        Ok(Daemon { socket: config.control(), config, profile: self.profile.clone() })
+    }
+
+    /// Asks for something that is done at once.
+    async fn ask(&self, ask: Ask) -> anyhow::Result<Status> {
+        Ok(self.daemon()?.ask(ask, b"").await?)
+    }
+}
+
+impl Daemon {
+    async fn ask(&self, ask: Ask, order: &[u8]) -> Result<Status, Unmet> {
+        client::ask(&self.socket, &self.profile, ask, order).await
+    }
+}
+
+/// Writes a line to stdout. That nobody reads it, as after `| head`, is no failure.
+fn line(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
