@@ -90,15 +90,29 @@ pub fn sign_as_host<T: HostMessage>(message: &T, fleet: &FleetId, key: &SecretKe
 /// # Errors
 /// When it is malformed, of another version or fleet, or signed by too few trusted keys.
 pub fn verify_release(bytes: &[u8], trust: &Trust) -> Result<Verified<Release>, Rejection> {
-    let aad = associated_data(RELEASE, trust.fleet());
-    let envelope = envelope::open_sign(bytes, &aad)?;
-    check_version(&envelope.payload)?;
-    let release: Release = codec::decode(&envelope.payload)?;
-    if release.fleet != *trust.fleet() {
-        return Err(Rejection::Fleet { found: release.fleet, own: trust.fleet().clone() });
-    }
+    let (release, envelope) = open_release(bytes, trust.fleet())?;
     let signers = check_signatures(&envelope, trust.release())?;
     Ok(Verified { message: release, signers })
+}
+
+/// Gives the trusted keys that signed a release so far, be they enough or not. The release is not
+/// verified by that.
+///
+/// # Errors
+/// As [`verify_release`], but never for too few signatures.
+pub fn signers_so_far(bytes: &[u8], trust: &Trust) -> Result<Vec<KeyId>, Rejection> {
+    let (_, envelope) = open_release(bytes, trust.fleet())?;
+    signers(&envelope, trust.release())
+}
+
+fn open_release(bytes: &[u8], fleet: &FleetId) -> Result<(Release, Envelope), Rejection> {
+    let envelope = envelope::open_sign(bytes, &associated_data(RELEASE, fleet))?;
+    check_version(&envelope.payload)?;
+    let release: Release = codec::decode(&envelope.payload)?;
+    if release.fleet != *fleet {
+        return Err(Rejection::Fleet { found: release.fleet, own: fleet.clone() });
+    }
+    Ok((release, envelope))
 }
 
 /// Verifies an order, whoever it is for.
@@ -190,9 +204,20 @@ fn check_version(payload: &[u8]) -> Result<(), Rejection> {
     }
 }
 
-/// Counts the different keys of a role that signed. A signature by a key outside the role counts
-/// for nothing; a wrong one under a trusted key's id refuses the whole.
+/// Gives the keys of a role that signed, if they are as many as must have.
 fn check_signatures(envelope: &Envelope, role: &Role) -> Result<Vec<KeyId>, Rejection> {
+    let signers = signers(envelope, role)?;
+    // The envelope holds at most one signature by each key, so these are different keys.
+    if signers.len() < role.threshold() {
+        let (valid, threshold) = (signers.len(), role.threshold());
+        return Err(Rejection::UnderSigned { valid, threshold });
+    }
+    Ok(signers)
+}
+
+/// Gives the keys of a role that signed. A signature by a key outside the role counts for nothing;
+/// a wrong one under a trusted key's id refuses the whole.
+fn signers(envelope: &Envelope, role: &Role) -> Result<Vec<KeyId>, Rejection> {
     let mut signers = Vec::new();
     for one in &envelope.signatures {
         let Some(key) = role.key(one.key) else {
@@ -203,13 +228,13 @@ fn check_signatures(envelope: &Envelope, role: &Role) -> Result<Vec<KeyId>, Reje
         }
         signers.push(one.key);
     }
-    // The envelope holds at most one signature by each key, so these are different keys.
-    if signers.len() < role.threshold() {
-        let (valid, threshold) = (signers.len(), role.threshold());
-        return Err(Rejection::UnderSigned { valid, threshold });
-    }
     Ok(signers)
 }
 
+mod gathering;
+pub use gathering::{BadSignature, Gathering};
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+#[cfg(test)]
+mod thresholds;
