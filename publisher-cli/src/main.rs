@@ -6,13 +6,15 @@ mod clock;
 mod closure;
 mod commands;
 mod connection;
+mod describe;
 mod fleet_file;
 mod folders;
-mod key_file;
+mod keys;
 mod output;
 mod progress;
 mod random;
 mod release;
+mod release_file;
 mod wanted;
 
 use std::{process::ExitCode, time::Instant};
