@@ -7,6 +7,8 @@ mod text;
 
 pub(crate) use source::KeySource;
 
+pub(crate) use herald_fleet::openssh::is_private;
+
 use anyhow::{Context as _, bail};
 use herald_fleet::generations::Generations;
 use herald_proto::{

@@ -113,10 +113,11 @@ pub(crate) struct Standing {
 impl Standing {
     pub(crate) fn of(file: &ReleaseFile, generations: &Generations, signers: &[KeyId]) -> Self {
         let role = generations.current().release();
-        let names = generations.keys().filter(|key| signers.contains(&key.id()));
+        let signed = file.gathering().key_ids().filter(|id| signers.contains(id));
+        let name = |id| generations.keys().find(|key| key.id() == id);
         let threshold = role.threshold();
         Self {
-            signers: names.map(|key| key.name().to_string()).collect(),
+            signers: signed.filter_map(name).map(|key| key.name().to_string()).collect(),
             unknown_signatures: file.gathering().key_ids().len() - signers.len(),
             threshold,
             missing: threshold.saturating_sub(generations::count(role, signers)),
