@@ -13,7 +13,7 @@ use crate::{
     id::MerkleHash,
     merkle::{MAX_TARGETS, TargetTree},
     order::SealedOrder,
-    rejection::Rejection,
+    rejection::{Code, Rejection},
     release::Release,
     signing::Gathering,
     target::Target,
@@ -71,6 +71,19 @@ pub enum BadReleaseFile {
         /// The profile.
         profile: ProfileName,
     },
+}
+
+impl BadReleaseFile {
+    /// Gives the code by which hosts would call the same fault.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Malformed(Malformed::TooLarge { .. }) => Code::TooLarge,
+            Self::Malformed(_) | Self::NotOne | Self::Twice { .. } => Code::Malformed,
+            Self::Version { .. } => Code::WrongVersion,
+            Self::Release(rejection) => rejection.code(),
+            Self::OtherTargets { .. } => Code::NotInRelease,
+        }
+    }
 }
 
 /// The file in its own form.

@@ -37,6 +37,9 @@ class Checker:
             match verify["as"]:
                 case "release":
                     found = plain.verify_release(data, Trust.parse(verify["trust"]), self.messages)
+                case "release-file":
+                    trust = Trust.parse(verify["trust"])
+                    found = plain.verify_release_file(data, trust, self.messages)
                 case "order":
                     reader = [verify[name] for name in ("host", "profile", "system")]
                     trust = Trust.parse(verify["trust"])
@@ -54,8 +57,8 @@ class Checker:
             match verify["as"]:
                 case "release":
                     with_pycose.verify_release(data, Trust.parse(verify["trust"]))
-                case "order":
-                    signed = cbor2.loads(data)[1]
+                case "order" | "release-file" as kind:
+                    signed = cbor2.loads(data)[1 if kind == "order" else 3]
                     with_pycose.verify_release(signed, Trust.parse(verify["trust"]))
                 case kind:
                     trust = Trust.pinned(verify["fleet"], verify["key"])

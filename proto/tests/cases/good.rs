@@ -40,6 +40,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vector)> {
     all.extend(all_orders());
     all.extend(reports());
     all.extend(presences());
+    all.extend(super::files::good());
     all
 }
 

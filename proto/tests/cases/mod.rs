@@ -2,6 +2,7 @@
 
 pub(crate) mod bad;
 mod bad_form;
+pub(crate) mod files;
 mod forge;
 pub(crate) mod good;
 
@@ -44,6 +45,8 @@ pub(crate) struct Vector {
 pub(crate) enum Reader {
     /// The signed release alone.
     Release { trust: String },
+    /// A release with all targets, as operators pass it around.
+    ReleaseFile { trust: String },
     /// An order, by the host that is named.
     Order { trust: String, host: String, profile: String, system: String },
     /// A report of a host whose key is pinned.
@@ -75,6 +78,9 @@ impl Vector {
         let verified = match &self.verify {
             Reader::Release { trust } => verify_release(&bytes, &read_trust(trust))
                 .map(|it| release_content(&it, it.signers())),
+            Reader::ReleaseFile { trust } => {
+                return files::outcome(&bytes, &read_trust(trust));
+            }
             Reader::Order { trust, host, profile, system } => {
                 let reader = Addressee {
                     host: common::parse(host),
