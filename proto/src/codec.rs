@@ -16,7 +16,7 @@ pub const MAX_DEPTH: usize = 12;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// More bytes than a message may have.
-    #[error("{size} bytes are more than the {limit} that a message may have")]
+    #[error("{size} bytes are more than the {limit} that it may have")]
     TooLarge {
         /// How many bytes there were.
         size: usize,
@@ -82,8 +82,17 @@ pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, Malformed> {
 
 /// Decodes one deterministic CBOR item in which only the tags of `tags` may be, and only outside.
 pub(crate) fn decode_value(bytes: &[u8], tags: &[u64]) -> Result<Value, Malformed> {
-    if bytes.len() > MAX_MESSAGE {
-        return Err(Malformed::TooLarge { size: bytes.len(), limit: MAX_MESSAGE });
+    decode_value_within(bytes, tags, MAX_MESSAGE)
+}
+
+/// Decodes one deterministic CBOR item of at most `limit` bytes.
+pub(crate) fn decode_value_within(
+    bytes: &[u8],
+    tags: &[u64],
+    limit: usize,
+) -> Result<Value, Malformed> {
+    if bytes.len() > limit {
+        return Err(Malformed::TooLarge { size: bytes.len(), limit });
     }
     let mut rest = bytes;
     let value: Value = ciborium::de::from_reader_with_recursion_limit(&mut rest, MAX_DEPTH)

@@ -75,6 +75,26 @@ pub(crate) fn seal_sign1(payload: Vec<u8>, aad: &[u8], key: &SecretKey) -> Vec<u
 
 /// Takes a `COSE_Sign` apart, if it is in the one accepted form.
 pub(crate) fn open_sign(bytes: &[u8], aad: &[u8]) -> Result<Envelope, BadEnvelope> {
+    let Parts { payload, signatures } = take_apart(bytes)?;
+    let signatures = signatures
+        .into_iter()
+        .map(|(key, signature)| {
+            let signed_bytes = sign_input(key, aad, &payload);
+            UnverifiedSignature { key, signature, signed_bytes }
+        })
+        .collect();
+    Ok(Envelope { payload, signatures })
+}
+
+/// The parts of a `COSE_Sign` from which all of it can be built again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) signatures: Vec<(KeyId, [u8; 64])>,
+}
+
+/// Gives the parts of a `COSE_Sign`, if it is in the one accepted form.
+pub(crate) fn take_apart(bytes: &[u8]) -> Result<Parts, BadEnvelope> {
     check_headers(&codec::decode_value(bytes, &[CoseSign::TAG])?)?;
     let cose = CoseSign::from_tagged_slice(bytes).map_err(not_cose("COSE_Sign"))?;
     let payload = cose.payload.ok_or(BadEnvelope::NotStrict)?;
@@ -90,17 +110,18 @@ pub(crate) fn open_sign(bytes: &[u8], aad: &[u8]) -> Result<Envelope, BadEnvelop
     if signatures.is_empty() || signatures.len() > MAX_SIGNATURES || repeats {
         return Err(BadEnvelope::SignatureCount);
     }
-    if build_sign(payload.clone(), &signatures) != bytes {
+    let parts = Parts { payload, signatures };
+    if parts.build() != bytes {
         return Err(BadEnvelope::NotStrict);
     }
-    let signatures = signatures
-        .into_iter()
-        .map(|(key, signature)| {
-            let signed_bytes = sign_input(key, aad, &payload);
-            UnverifiedSignature { key, signature, signed_bytes }
-        })
-        .collect();
-    Ok(Envelope { payload, signatures })
+    Ok(parts)
+}
+
+impl Parts {
+    /// Builds the tagged `COSE_Sign`.
+    pub(crate) fn build(&self) -> Vec<u8> {
+        build_sign(self.payload.clone(), &self.signatures)
+    }
 }
 
 /// Takes a `COSE_Sign1` apart, if it is in the one accepted form.
@@ -170,7 +191,7 @@ fn signature(bytes: &[u8]) -> Result<[u8; 64], BadEnvelope> {
 }
 
 /// The `Sig_structure` of one signer of a `COSE_Sign` (RFC 9052 §4.4).
-fn sign_input(key: KeyId, aad: &[u8], payload: &[u8]) -> Vec<u8> {
+pub(crate) fn sign_input(key: KeyId, aad: &[u8], payload: &[u8]) -> Vec<u8> {
     let (body, signer) = (Header::default(), protected(key));
     coset::sig_structure_data(
         SignatureContext::CoseSignature,

@@ -53,6 +53,20 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
+    /// Makes a key from its 32 public bytes.
+    ///
+    /// # Errors
+    /// When they are no point of the curve, or one for which anybody can sign.
+    pub fn from_bytes(name: KeyName, bytes: &[u8; 32]) -> Result<Self, BadKey> {
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| BadKey::NotAPoint)?;
+        Self::new(name, key)
+    }
+
+    /// Gives the 32 public bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.key.as_bytes()
+    }
+
     /// Gives the key's name.
     pub fn name(&self) -> &KeyName {
         &self.name
@@ -88,8 +102,7 @@ impl std::str::FromStr for PublicKey {
 
     fn from_str(text: &str) -> Result<Self, BadKey> {
         let (name, bytes) = split::<32>(text)?;
-        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| BadKey::NotAPoint)?;
-        Self::new(name, key)
+        Self::from_bytes(name, &bytes)
     }
 }
 

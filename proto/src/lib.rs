@@ -23,6 +23,7 @@ pub mod plan;
 pub mod presence;
 pub mod rejection;
 pub mod release;
+pub mod release_file;
 pub mod report;
 pub mod signing;
 pub mod store_path;

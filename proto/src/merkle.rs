@@ -29,6 +29,11 @@ impl TargetTree {
         self.0.len()
     }
 
+    /// Gives the targets' bytes in their order.
+    pub fn targets(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.0.items().iter().map(Vec::as_slice)
+    }
+
     /// Gives each target with its proof, from the leaf's sibling up to the root's child.
     pub fn proofs(&self) -> impl Iterator<Item = (&[u8], Vec<MerkleHash>)> {
         self.0.items().iter().enumerate().map(|(index, target)| {

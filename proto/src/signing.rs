@@ -140,16 +140,29 @@ fn verify_in_role<T: RoleMessage>(
     trust: &Trust,
     role: &Role,
 ) -> Result<Verified<T>, Rejection> {
-    let aad = associated_data(T::KIND, trust.fleet());
-    let envelope = envelope::open_sign(bytes, &aad)?;
-    check_version(&envelope.payload)?;
-    let message: T = codec::decode(&envelope.payload)?;
-    if message.fleet() != trust.fleet() {
-        let (found, own) = (message.fleet().clone(), trust.fleet().clone());
-        return Err(Rejection::Fleet { found, own });
-    }
+    let (message, envelope) = open_in_role(bytes, trust.fleet())?;
     let signers = check_signatures(&envelope, role)?;
     Ok(Verified { message, signers })
+}
+
+/// Gives the trusted keys that signed a release so far, be they enough or not. The release is not
+/// verified by that.
+///
+/// # Errors
+/// As [`verify_release`], but never for too few signatures.
+pub fn signers_so_far(bytes: &[u8], trust: &Trust) -> Result<Vec<KeyId>, Rejection> {
+    let (_, envelope) = open_in_role::<Release>(bytes, trust.fleet())?;
+    signers(&envelope, trust.release())
+}
+
+fn open_in_role<T: RoleMessage>(bytes: &[u8], fleet: &FleetId) -> Result<(T, Envelope), Rejection> {
+    let envelope = envelope::open_sign(bytes, &associated_data(T::KIND, fleet))?;
+    check_version(&envelope.payload)?;
+    let message: T = codec::decode(&envelope.payload)?;
+    if message.fleet() != fleet {
+        return Err(Rejection::Fleet { found: message.fleet().clone(), own: fleet.clone() });
+    }
+    Ok((message, envelope))
 }
 
 /// Verifies an order, whoever it is for.
@@ -242,9 +255,20 @@ fn check_version(payload: &[u8]) -> Result<(), Rejection> {
     }
 }
 
-/// Counts the different keys of a role that signed. A signature by a key outside the role counts
-/// for nothing; a wrong one under a trusted key's id refuses the whole.
+/// Gives the keys of a role that signed, if they are as many as must have.
 fn check_signatures(envelope: &Envelope, role: &Role) -> Result<Vec<KeyId>, Rejection> {
+    let signers = signers(envelope, role)?;
+    // The envelope holds at most one signature by each key, so these are different keys.
+    if signers.len() < role.threshold() {
+        let (valid, threshold) = (signers.len(), role.threshold());
+        return Err(Rejection::UnderSigned { valid, threshold });
+    }
+    Ok(signers)
+}
+
+/// Gives the keys of a role that signed. A signature by a key outside the role counts for nothing;
+/// a wrong one under a trusted key's id refuses the whole.
+fn signers(envelope: &Envelope, role: &Role) -> Result<Vec<KeyId>, Rejection> {
     let mut signers = Vec::new();
     for one in &envelope.signatures {
         let Some(key) = role.key(one.key) else {
@@ -255,13 +279,13 @@ fn check_signatures(envelope: &Envelope, role: &Role) -> Result<Vec<KeyId>, Reje
         }
         signers.push(one.key);
     }
-    // The envelope holds at most one signature by each key, so these are different keys.
-    if signers.len() < role.threshold() {
-        let (valid, threshold) = (signers.len(), role.threshold());
-        return Err(Rejection::UnderSigned { valid, threshold });
-    }
     Ok(signers)
 }
 
+mod gathering;
+pub use gathering::{BadSignature, Gathering};
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+#[cfg(test)]
+mod thresholds;

@@ -113,7 +113,8 @@ impl Trust {
         &self.release
     }
 
-    /// Gives the role that conducts roll-outs, if anybody has it.
+    /// Gives the role that paces releases: it sends beacons, can advance, pause and abort a release,
+    /// and author none.
     pub fn rollout(&self) -> Option<&Role> {
         self.rollout.as_ref()
     }
@@ -235,6 +236,59 @@ mod tests {
         assert!(error.contains("weak") && error.contains("line 4"), "{error}");
         let unknown = format!("tresholds = 1\n{}", file(1, &[key(1)]));
         assert!(Trust::from_toml(&unknown).unwrap_err().to_string().contains("tresholds"));
+    }
+
+    /// Gives every list of at most `longest` of three keys, with repeats.
+    fn lists(longest: u32) -> impl Iterator<Item = Vec<usize>> {
+        (0..=longest).flat_map(|length| {
+            (0..3_usize.pow(length))
+                .map(move |n| (0..length).map(|at| n / 3_usize.pow(at) % 3).collect())
+        })
+    }
+
+    #[test]
+    fn every_small_trust_file_is_taken_or_refused_as_the_rules_say() {
+        let keys = [1, 2, 3].map(key);
+        let written = |role: &str, threshold: usize, list: &[usize]| {
+            let list: Vec<_> = list.iter().map(|n| &keys[*n]).collect();
+            format!("[{role}]\nthreshold = {threshold}\nkeys = {list:?}\n")
+        };
+        let mut rollouts = vec![None];
+        rollouts.extend(lists(2).flat_map(|list| (0..=3).map(move |n| Some((n, list.clone())))));
+        let (mut taken, mut refused) = (0, 0);
+        for (release, threshold) in
+            lists(3).flat_map(|list| (0..=4).map(move |n| (list.clone(), n)))
+        {
+            for rollout in &rollouts {
+                let mut text =
+                    format!("fleet = \"home\"\n{}", written("release", threshold, &release));
+                let mut all = release.clone();
+                let mut possible = (1..=release.len()).contains(&threshold);
+                if let Some((threshold, list)) = rollout {
+                    text += &written("rollout", *threshold, list);
+                    all.extend(list);
+                    possible &= (1..=list.len()).contains(threshold);
+                }
+                let count = all.len();
+                all.sort_unstable();
+                all.dedup();
+                let good = possible && all.len() == count;
+                let read = Trust::from_toml(&text);
+                assert_eq!(read.is_ok(), good, "{text}");
+                if let Ok(trust) = read {
+                    assert_eq!(trust.release().threshold(), threshold);
+                    assert_eq!(trust.release().keys().count(), release.len());
+                    let rollout =
+                        rollout.as_ref().map(|(threshold, list)| (*threshold, list.len()));
+                    let read = trust.rollout().map(|role| (role.threshold(), role.keys().count()));
+                    assert_eq!(read, rollout);
+                    taken += 1;
+                } else {
+                    refused += 1;
+                }
+            }
+        }
+        assert!(taken > 50 && refused > 5000, "{taken} {refused}");
     }
 
     #[test]

@@ -15,7 +15,10 @@ use herald_proto::{
 };
 use zeroize::Zeroizing;
 
-use crate::{clock, folders, key_file};
+use crate::{
+    clock, folders,
+    keys::{self, KeySource},
+};
 
 /// What of `[login]` and `[tls]` in the fleet file the command line replaces: a fleet file is
 /// shared, a login key is not.
@@ -23,9 +26,11 @@ use crate::{clock, folders, key_file};
 #[command(next_help_heading = "Broker")]
 pub(crate) struct AccessOptions {
     /// Log in at the broker with this secret key [default, where the fleet file says kind =
-    /// "signed": login.key beside the folder of the user's keys]
-    #[arg(long, global = true, env = "HERALD_LOGIN_KEY", value_name = "FILE")]
-    login_key: Option<PathBuf>,
+    /// "signed": login.key beside the folder of the user's keys]: a file, env:VARIABLE or
+    /// credential:NAME
+    #[arg(long, global = true, env = "HERALD_LOGIN_KEY", hide_env_values = true)]
+    #[arg(value_name = "SOURCE")]
+    login_key: Option<KeySource>,
     /// The login's name in the fleet [default: the key's name]
     #[arg(long, global = true, env = "HERALD_LOGIN_NAME", value_name = "NAME")]
     login_name: Option<HostId>,
@@ -81,13 +86,14 @@ impl AccessOptions {
         name: Option<&HostId>,
         broker_name: Option<BrokerName>,
     ) -> anyhow::Result<Login> {
-        let path = match self.login_key.clone().or(key) {
-            Some(path) => path,
-            None => folders::login_key()?,
+        let source = match (&self.login_key, key) {
+            (Some(source), _) => source.clone(),
+            (None, Some(path)) => KeySource::File(path),
+            (None, None) => KeySource::File(folders::login_key()?),
         };
-        let key = key_file::load(&path).with_context(|| {
+        let key = keys::secret(&source).with_context(|| {
             let own = "make one with `herald key generate NAME --out FILE`";
-            format!("cannot log in at the broker with the key {}: {own}", path.display())
+            format!("cannot log in at the broker with {source}: {own}")
         })?;
         let name = match self.login_name.as_ref().or(name) {
             Some(name) => name.clone(),
@@ -104,7 +110,7 @@ impl AccessOptions {
             None => broker.broker_name().context("set broker_name in [login]")?,
         };
         let principal = LoginName { fleet: fleet.id().clone(), name };
-        let (key, earliest) = (Arc::new(key), Timestamp::default());
+        let (key, earliest) = (Arc::from(key), Timestamp::default());
         Ok(Login::Signed(Signed { principal, broker, key, clock: clock::now, earliest }))
     }
 }

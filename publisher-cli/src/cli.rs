@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use crate::access::AccessOptions;
-use crate::commands::{beacon, completions, key, listen, publish, rollback, status, verify};
+use crate::commands::{
+    beacon, completions, cosign, key, listen, publish, rollback, sign, status, verify,
+};
 
 /// What the exit codes mean, for `--help`.
 pub(crate) const EXIT_CODES: &str = "\
@@ -45,6 +47,10 @@ pub(crate) enum Command {
     Key(key::Args),
     /// Sign a release and publish each host's order
     Publish(Box<publish::Args>),
+    /// Sign a release into a file, for others to sign it too
+    Sign(Box<sign::Args>),
+    /// Show what is in a release file, and add a signature
+    Cosign(Box<cosign::Args>),
     /// Show how every host of the fleet stands
     Status(status::Args),
     /// Print verified reports and roll backs as they come

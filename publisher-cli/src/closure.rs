@@ -89,6 +89,12 @@ async fn digest(path: StorePath) -> Result<(StorePath, Closure), NoDigest> {
     }
 }
 
+/// Gives the store paths of a closure, if this machine has it.
+pub(crate) async fn paths(path: &StorePath) -> Option<Vec<String>> {
+    let listed = nix_store("-qR", &[path.as_str()]).await.ok()?.ok()?;
+    Some(listed.lines().map(str::to_owned).collect())
+}
+
 /// Runs nix-store; gives what it printed, or what it said when it failed.
 async fn nix_store(query: &str, paths: &[&str]) -> std::io::Result<Result<String, Prose>> {
     let mut command = Command::new(NIX_STORE);

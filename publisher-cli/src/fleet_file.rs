@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use herald_client::BrokerUrl;
-use herald_fleet::fleet::Fleet;
+use herald_fleet::{fleet::Fleet, generations::Generations};
 use herald_proto::{host::HostId, trust::Trust};
 
 use crate::{
@@ -23,8 +23,8 @@ pub(crate) struct FleetFile {
     pub(crate) broker: BrokerUrl,
     /// What of its ways to the broker the command line replaces.
     given: AccessOptions,
-    /// The trust file that it names, read too.
-    pub(crate) trust: Option<Trust>,
+    /// The trust files that it names, read too.
+    pub(crate) generations: Option<Generations>,
 }
 
 impl FleetFile {
@@ -37,12 +37,32 @@ impl FleetFile {
         let wrong = || format!("the fleet file {shown} can't be used");
         let fleet = Fleet::from_toml(&text).with_context(wrong)?;
         let broker = fleet.broker().parse().with_context(wrong)?;
-        let trust = fleet.trust().map(|trust| {
-            let folder = path.parent().unwrap_or(Path::new(""));
-            load_trust(&folder.join(trust))
-        });
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let older = fleet.older_trusts().map(|trust| load_trust(&folder.join(trust)));
+        let older = older.collect::<Result<Vec<_>, _>>()?;
+        let generations = match fleet.trust() {
+            Some(trust) => {
+                let current = load_trust(&folder.join(trust))?;
+                Some(Generations::new(fleet.id(), current, older).with_context(wrong)?)
+            }
+            None if !older.is_empty() => {
+                bail!("the fleet file {shown} has older_trusts and no trust: set trust too")
+            }
+            None => None,
+        };
         let given = global.access.clone();
-        Ok(Self { trust: trust.transpose()?, path, fleet, broker, given })
+        Ok(Self { generations, path, fleet, broker, given })
+    }
+
+    /// Gives the trust as it is now, and before.
+    pub(crate) fn require_trust(&self) -> anyhow::Result<&Generations> {
+        let path = self.path.display();
+        let none = || {
+            format!(
+                "{path} names no trust file, which says who must sign: set trust = \"trust.toml\""
+            )
+        };
+        self.generations.as_ref().with_context(none)
     }
 
     /// Gives all that a connection to the broker needs; reads keys and passwords for it.

@@ -6,13 +6,15 @@ mod clock;
 mod closure;
 mod commands;
 mod connection;
+mod describe;
 mod fleet_file;
 mod folders;
-mod key_file;
+mod keys;
 mod output;
 mod progress;
 mod random;
 mod release;
+mod release_file;
 mod wanted;
 
 use std::{process::ExitCode, time::Instant};
@@ -21,6 +23,13 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     let began = Instant::now();
+    if std::env::args_os().any(|argument| keys::is_private(&argument.to_string_lossy())) {
+        // Whatever is wrong with the command line, clap would repeat it.
+        output::note(
+            "error: an argument is a private key itself, where the place of one is expected",
+        );
+        return ExitCode::from(2);
+    }
     let cli = cli::Cli::parse();
     start_log(cli.global.verbose);
     match commands::run(cli, began) {

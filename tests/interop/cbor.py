@@ -54,9 +54,9 @@ def encode(value, depth=0):
     raise malformed(f"{type(value).__name__} is not part of any message")
 
 
-def decode(data, tag=None):
+def decode(data, tag=None, longest=MAX_MESSAGE):
     """Decodes one item; the tag, if one is asked for, may stand outside and nowhere else."""
-    if len(data) > MAX_MESSAGE:
+    if len(data) > longest:
         raise Refused("too-large", f"{len(data)} bytes")
     try:
         value = cbor2.loads(data)

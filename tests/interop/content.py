@@ -210,6 +210,15 @@ SEALED_ORDER = fields(
     ],
     REFUSE,
 )
+RELEASE_FILE = fields(
+    [
+        (1, "format", lambda item: item),
+        (2, "version", uint(16)),
+        (3, "release", embedded),
+        (4, "targets", items(embedded)),
+    ],
+    REFUSE,
+)
 STATED = fields([(1, "version", uint(16))], IGNORE)
 LIMITS = fields(
     [(1, "realise", span), (2, "activate", span), (3, "confirm", span), (4, "wait", span, None)], REFUSE

@@ -40,6 +40,9 @@ class Checker:
                 case "beacon":
                     trust = Trust.parse(verify["trust"], "rollout")
                     found = plain.verify_beacon(data, trust, self.messages)
+                case "release-file":
+                    trust = Trust.parse(verify["trust"])
+                    found = plain.verify_release_file(data, trust, self.messages)
                 case "order":
                     reader = [verify[name] for name in ("host", "profile", "system")]
                     trust = Trust.parse(verify["trust"])
@@ -60,8 +63,8 @@ class Checker:
                 case "beacon":
                     trust = Trust.parse(verify["trust"], "rollout")
                     with_pycose.verify_in_role(data, "beacon", trust)
-                case "order":
-                    signed = cbor2.loads(data)[1]
+                case "order" | "release-file" as kind:
+                    signed = cbor2.loads(data)[1 if kind == "order" else 3]
                     with_pycose.verify_in_role(signed, "release", Trust.parse(verify["trust"]))
                 case kind:
                     trust = Trust.pinned(verify["fleet"], verify["key"])

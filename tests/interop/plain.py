@@ -8,9 +8,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 import cbor
 from cbor import Refused
-from content import SEALED_ORDER, STATED
+from content import RELEASE_FILE, SEALED_ORDER, STATED
 
 WIRE_VERSION = 0
+MAX_FILE = 32 * 1024 * 1024
 
 
 def external_aad(kind, fleet):
@@ -157,6 +158,37 @@ def verify_order(data, trust, messages, reader=None):
         "target": target,
         **{name: hashlib.sha256(of).hexdigest() for name, of in digests.items()},
     }
+
+
+def root_of(leaves):
+    """RFC 9162 section 2.1.1."""
+    if len(leaves) == 1:
+        return hashlib.sha256(b"\0" + leaves[0]).digest()
+    half = 1 << (len(leaves) - 1).bit_length() - 1
+    return hashlib.sha256(b"\1" + root_of(leaves[:half]) + root_of(leaves[half:])).digest()
+
+
+def verify_release_file(data, trust, messages):
+    """Verifies a release with all of its targets."""
+    item = cbor.decode(data, longest=MAX_FILE)
+    head = isinstance(item, dict) and list(item)[:2] == [1, 2] and item[1] == "herald-release"
+    if not head or type(item[2]) is not int:
+        raise Refused("malformed", "it is no release file")
+    if item[2] != WIRE_VERSION:
+        raise Refused("wrong-version", item[2])
+    file = RELEASE_FILE(item)
+    targets = file["targets"]
+    # Whose signatures hold comes last: what is no file of one release has no signers.
+    payload, _ = open_sign(file["release"], b"")
+    release = read(payload, messages.release)
+    if release["targets_count"] != len(targets):
+        raise Refused("not-in-release", "another number of targets")
+    decoded = [messages.target(cbor.decode(target)) for target in targets]
+    if root_of(targets).hex() != release["targets_root"]:
+        raise Refused("not-in-release", "the targets do not lead to the root")
+    if len({(target["host"], target["profile"]) for target in decoded}) < len(decoded):
+        raise Refused("malformed", "a host twice")
+    return {**verify_release(file["release"], trust, messages), "targets": decoded}
 
 
 def verify_from_host(data, kind, trust, host, messages):

@@ -37,8 +37,9 @@ class Schema:
         return {int(number): name for name, number in re.findall(r"([a-z-]+): (\d+)", body)}
 
     def matches(self, kind, data):
-        """Validates a message: an order, or the envelope of any other message."""
-        rule = "sealed-order" if kind == "order" else f"{kind}-envelope"
+        """Validates a message: an order, a release file, or the envelope of any other message."""
+        rules = {"order": "sealed-order", "release-file": "release-file"}
+        rule = rules.get(kind, f"{kind}-envelope")
         try:
             self.whole[rule].validate_str(data)
         except CddlValidationError:
@@ -52,6 +53,9 @@ class Schema:
         if kind == "order":
             release = self._every_item_matches("release", "release-envelope", item[1])
             return release and self._item_matches("target", item[2])
+        if kind == "release-file":
+            release = self._every_item_matches("release", "release-envelope", item[3])
+            return release and all(self._item_matches("target", target) for target in item[4])
         protected, _, payload, end = item.value
         headers = [header for header, *_ in end] if isinstance(end, list) else [protected]
         known = all(self._item_matches("signer-header", header) for header in headers)

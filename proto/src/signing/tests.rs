@@ -33,7 +33,7 @@ fn reader() -> Addressee {
     }
 }
 
-fn target(host: &str) -> Target {
+pub(crate) fn target(host: &str) -> Target {
     let Addressee { profile, system, .. } = reader();
     let path = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-nixos-system";
     Target {
@@ -57,7 +57,7 @@ fn target(host: &str) -> Target {
     }
 }
 
-fn release(tree: &TargetTree) -> Release {
+pub(super) fn release(tree: &TargetTree) -> Release {
     let now = Timestamp::from_millis(1_000);
     Release {
         version: WIRE_VERSION,
@@ -73,6 +73,11 @@ fn release(tree: &TargetTree) -> Release {
         revision: None,
         reason: None,
     }
+}
+
+/// A release of one target, which is all of the tree.
+pub(crate) fn release_with(root: crate::id::MerkleHash) -> Release {
+    Release { targets_root: root, ..release(&TargetTree::new([vec![0]])) }
 }
 
 /// Puts the bytes of targets into a release that `change` may change, and gives the first's order.

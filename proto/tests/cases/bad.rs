@@ -37,6 +37,7 @@ pub(crate) fn all() -> Vec<Case> {
     all.extend(addressees());
     all.extend(proofs());
     all.extend(hosts());
+    all.extend(super::files::bad());
     all
 }
 

@@ -41,6 +41,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vector)> {
     all.extend(reports());
     all.extend(presences());
     all.extend(beacons());
+    all.extend(super::files::good());
     all
 }
 

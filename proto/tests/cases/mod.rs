@@ -2,6 +2,7 @@
 
 pub(crate) mod bad;
 mod bad_form;
+pub(crate) mod files;
 mod forge;
 pub(crate) mod good;
 
@@ -47,6 +48,8 @@ pub(crate) enum Reader {
     Release { trust: String },
     /// A beacon.
     Beacon { trust: String },
+    /// A release with all targets, as operators pass it around.
+    ReleaseFile { trust: String },
     /// An order, by the host that is named.
     Order { trust: String, host: String, profile: String, system: String },
     /// A report of a host whose key is pinned.
@@ -80,6 +83,9 @@ impl Vector {
                 .map(|it| release_content(&it, it.signers())),
             Reader::Beacon { trust } => verify_beacon(&bytes, &read_trust(trust))
                 .map(|it| beacon_content(&it, it.signers())),
+            Reader::ReleaseFile { trust } => {
+                return files::outcome(&bytes, &read_trust(trust));
+            }
             Reader::Order { trust, host, profile, system } => {
                 let reader = Addressee {
                     host: common::parse(host),

@@ -1,14 +1,13 @@
-//! From a draft to signed orders, one for each host.
+//! From a draft to a release that is signed, and from that to signed orders, one for each host.
 
 use herald_proto::{
-    codec::{self, Bytes},
+    codec::{self, MAX_MESSAGE},
     envelope::MAX_SIGNATURES,
     host::{HostId, ProfileName},
     id::{MessageDigest, TargetHash},
-    key::{KeyId, SecretKey},
-    order::SealedOrder,
+    key::{KeyId, PublicKey, SecretKey},
     release::Release,
-    signing,
+    release_file::ReleaseFile,
 };
 
 use crate::draft::{BadDraft, Draft};
@@ -37,55 +36,84 @@ pub struct SignedOrder {
     pub message: Vec<u8>,
 }
 
+/// Makes the release that these keys are to sign, and that has room for so many signatures.
+///
+/// # Errors
+/// When hosts would refuse it.
+pub fn unsigned<'a>(
+    draft: &Draft,
+    keys: impl IntoIterator<Item = &'a PublicKey>,
+    signatures: usize,
+) -> Result<ReleaseFile, BadDraft> {
+    let keys = check_keys(keys)?;
+    draft.check(signatures.max(keys))?;
+    let targets = draft.targets.clone();
+    Ok(ReleaseFile::unsigned(targets, |root, _| draft.release(root)))
+}
+
+/// Makes each host's order, with the signatures that there are.
+pub fn orders(file: &ReleaseFile) -> Composed {
+    let orders = file.orders().map(|(target, sealed)| {
+        let message = codec::encode(&sealed);
+        SignedOrder {
+            host: target.host.clone(),
+            profile: target.profile.clone(),
+            hash: TargetHash::of(&sealed.target.0),
+            digest: MessageDigest::of(&message),
+            message,
+        }
+    });
+    Composed { orders: orders.collect(), release: file.release().clone() }
+}
+
+/// Checks that a release fits into messages with the signatures that it has.
+///
+/// # Errors
+/// The first host whose order would be too large.
+pub fn check_sizes(file: &ReleaseFile) -> Result<(), BadDraft> {
+    for (target, sealed) in file.orders() {
+        let size = codec::encode(&sealed).len();
+        if size > MAX_MESSAGE {
+            return Err(BadDraft::TooLarge { host: target.host.clone(), size });
+        }
+    }
+    Ok(())
+}
+
 /// Signs the draft once with each of the keys, and makes each host's order.
 ///
 /// # Errors
 /// When hosts would refuse it; nothing was signed then.
 pub fn compose(draft: &Draft, keys: &[&SecretKey]) -> Result<Composed, BadDraft> {
-    check_keys(keys)?;
-    draft.check(keys.len())?;
-    let tree = draft.tree();
-    let release = draft.release(tree.root());
-    let signed = signing::sign_release(&release, keys);
-    let orders = draft.targets.iter().zip(tree.proofs()).zip(0..);
-    let orders = orders.map(|((target, (bytes, proof)), index)| {
-        let sealed =
-            SealedOrder { release: signed.clone(), target: Bytes(bytes.to_vec()), index, proof };
-        let message = codec::encode(&sealed);
-        SignedOrder {
-            host: target.host.clone(),
-            profile: target.profile.clone(),
-            hash: TargetHash::of(bytes),
-            digest: MessageDigest::of(&message),
-            message,
-        }
-    });
-    let orders = orders.collect();
-    Ok(Composed { release, orders })
+    let mut file = unsigned(draft, keys.iter().map(|key| key.public()), keys.len())?;
+    for key in keys {
+        let signed = file.gathering_mut().sign(key);
+        signed.map_err(|_| BadDraft::SameKey { name: key.public().name().clone() })?;
+    }
+    Ok(orders(&file))
 }
 
-fn check_keys(keys: &[&SecretKey]) -> Result<(), BadDraft> {
-    if keys.is_empty() {
-        return Err(BadDraft::NoKeys);
-    }
-    if keys.len() > MAX_SIGNATURES {
-        return Err(BadDraft::TooManyKeys { count: keys.len() });
-    }
+/// Counts the keys, if an envelope takes all of them.
+fn check_keys<'a>(keys: impl IntoIterator<Item = &'a PublicKey>) -> Result<usize, BadDraft> {
     let mut seen = Vec::<KeyId>::new();
     for key in keys {
-        if seen.contains(&key.public().id()) {
-            return Err(BadDraft::SameKey { name: key.public().name().clone() });
+        if seen.contains(&key.id()) {
+            return Err(BadDraft::SameKey { name: key.name().clone() });
         }
-        seen.push(key.public().id());
+        seen.push(key.id());
     }
-    Ok(())
+    match seen.len() {
+        0 => Err(BadDraft::NoKeys),
+        count if count > MAX_SIGNATURES => Err(BadDraft::TooManyKeys { count }),
+        count => Ok(count),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{draft, host_key, target};
-    use herald_proto::trust::Trust;
+    use herald_proto::{signing, trust::Trust};
 
     fn trust(keys: &[&SecretKey]) -> Trust {
         let keys: Vec<_> = keys.iter().map(|key| key.public().to_string()).collect();

@@ -20,6 +20,7 @@ pub struct Fleet {
     login: Login,
     tls: Tls,
     trust: Option<PathBuf>,
+    older_trusts: Vec<PathBuf>,
     hosts: BTreeMap<HostId, Host>,
 }
 
@@ -102,6 +103,8 @@ struct FleetFile {
     tls: Tls,
     trust: Option<PathBuf>,
     #[serde(default)]
+    older_trusts: Vec<PathBuf>,
+    #[serde(default)]
     hosts: BTreeMap<HostId, Host>,
 }
 
@@ -119,8 +122,8 @@ impl Fleet {
                 return Err(BadFleet::SharedKey { first: first.clone(), second: name.clone() });
             }
         }
-        let FleetFile { fleet: id, broker, login, tls, trust, hosts } = file;
-        Ok(Self { id, broker, login, tls, trust, hosts })
+        let FleetFile { fleet: id, broker, login, tls, trust, older_trusts, hosts } = file;
+        Ok(Self { id, broker, login, tls, trust, older_trusts, hosts })
     }
 
     /// Gives the fleet's name.
@@ -146,6 +149,11 @@ impl Fleet {
     /// Gives the path of the trust file, as it was written.
     pub fn trust(&self) -> Option<&Path> {
         self.trust.as_deref()
+    }
+
+    /// Gives the paths of the trust files that hosts may still have, as they were written.
+    pub fn older_trusts(&self) -> impl Iterator<Item = &Path> {
+        self.older_trusts.iter().map(PathBuf::as_path)
     }
 
     /// Gives the hosts in the order of their names.

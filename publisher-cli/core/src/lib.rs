@@ -6,12 +6,14 @@
 pub mod compose;
 pub mod draft;
 pub mod fleet;
+pub mod generations;
 pub mod heard;
 pub mod json;
+pub mod openssh;
 pub mod outcome;
+pub mod packages;
 pub mod readback;
 pub mod recall;
-pub mod signers;
 pub mod view;
 pub mod watch;
 

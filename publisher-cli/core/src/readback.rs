@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use herald_proto::{
     codec,
     host::{HostId, ProfileName},
-    id::{MessageDigest, Sequence},
+    id::{MessageDigest, Sequence, TargetHash},
     order::SealedOrder,
     signing,
     trust::Trust,
@@ -39,6 +39,7 @@ pub struct ReadBack {
 #[derive(Debug, Clone)]
 struct Slot {
     digest: MessageDigest,
+    target: TargetHash,
     shown: bool,
     /// The topic is known to hold ours, or what ours must not take the place of.
     settled: bool,
@@ -73,9 +74,18 @@ pub fn sequence_of(
     host: &HostId,
     profile: &ProfileName,
 ) -> Option<Sequence> {
+    order_of(payload, trust, host, profile).map(|(sequence, _)| sequence)
+}
+
+fn order_of(
+    payload: &[u8],
+    trust: &Trust,
+    host: &HostId,
+    profile: &ProfileName,
+) -> Option<(Sequence, TargetHash)> {
     let order = signing::verify_any_order(payload, trust).ok()?;
     let addressed = order.target.host == *host && order.target.profile == *profile;
-    addressed.then_some(order.release.sequence)
+    addressed.then_some((order.release.sequence, order.hash))
 }
 
 /// Tells whether it is an order, of which those who are trusted did not sign the release.
@@ -90,6 +100,7 @@ impl ReadBack {
         let slots = composed.orders.iter().map(|order| {
             let slot = Slot {
                 digest: order.digest,
+                target: order.hash,
                 shown: false,
                 settled: false,
                 overtaken: false,
@@ -115,9 +126,15 @@ impl ReadBack {
             (slot.shown, slot.settled) = (true, true);
             return Seen::Ours;
         }
-        let seen = match sequence_of(payload, trust, host, profile) {
-            Some(sequence) if sequence >= self.sequence && !slot.shown => Seen::Ahead(sequence),
-            Some(sequence) if sequence > self.sequence => {
+        let seen = match order_of(payload, trust, host, profile) {
+            // Ours, with other signatures: to hosts it is the same.
+            Some((sequence, target)) if (sequence, target) == (self.sequence, slot.target) => {
+                Seen::Nothing
+            }
+            Some((sequence, _)) if sequence >= self.sequence && !slot.shown => {
+                Seen::Ahead(sequence)
+            }
+            Some((sequence, _)) if sequence > self.sequence => {
                 slot.overtaken = true;
                 Seen::Overtaken(sequence)
             }
@@ -160,12 +177,15 @@ mod tests {
     use super::*;
     use crate::{
         compose::compose,
-        signers::implied_trust,
-        testing::{draft, host, host_key, target},
+        generations::implied_trust,
+        testing::{draft, host, host_key, path, target},
     };
 
     fn composed(ahead: u64, key: u8) -> Composed {
-        let mut draft = draft(vec![target("a"), target("b")]);
+        let mut targets = ["a", "b"].map(target);
+        // What another operator signs is for something else.
+        targets.iter_mut().for_each(|target| target.toplevel = path(&format!("of-{key}")));
+        let mut draft = draft(targets.to_vec());
         draft.sequence = Sequence::new(draft.sequence.number() + ahead);
         draft.reason = None;
         compose(&draft, &[&host_key(key)]).unwrap()
@@ -246,6 +266,24 @@ mod tests {
             assert_eq!(topic.shows_ours(), Seen::Ours);
         }
         assert_eq!(topic.shows(&[]), Seen::Nothing, "not for ever");
+    }
+
+    #[test]
+    fn ours_with_other_signatures_is_the_same_order() {
+        let mut topic = Topic::new();
+        let draft = || {
+            let mut targets = ["a", "b"].map(target);
+            targets.iter_mut().for_each(|target| target.toplevel = path("of-101"));
+            let mut draft = draft(targets.to_vec());
+            draft.sequence = topic.ours.release.sequence;
+            draft.reason = None;
+            draft
+        };
+        let both = compose(&draft(), &[&host_key(101), &host_key(102)]).unwrap();
+        assert_eq!(topic.shows(&both.orders[0].message), Seen::Nothing);
+        topic.shows_ours();
+        assert_eq!(topic.shows(&both.orders[0].message), Seen::Nothing);
+        assert_eq!(topic.readback.lost().count(), 1);
     }
 
     #[test]

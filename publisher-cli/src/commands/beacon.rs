@@ -1,13 +1,10 @@
 //! `herald beacon`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use herald_client::Message;
-use herald_fleet::signers;
-use herald_proto::{
-    WIRE_VERSION, beacon::Beacon, key::SecretKey, signing::sign_beacon, topic::Subject,
-};
+use herald_proto::{WIRE_VERSION, beacon::Beacon, signing::sign_beacon, topic::Subject};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval, timeout},
@@ -18,7 +15,8 @@ use crate::{
     clock,
     connection::{Arrival, Connection},
     fleet_file::FleetFile,
-    key_file, output,
+    keys::{self, KeySource},
+    output,
 };
 
 /// Publish the fleet's beacon, again and again.
@@ -29,8 +27,8 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A secret key of [rollout]; again for more [default: the only one in the user's keys]
-    #[arg(long = "key", value_name = "FILE")]
-    keys: Vec<PathBuf>,
+    #[arg(long = "key", value_name = "KEY")]
+    keys: Vec<KeySource>,
     /// Publish one, and end
     #[arg(long)]
     once: bool,
@@ -41,15 +39,10 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let file = FleetFile::load(global)?;
-    let Some(trust) = &file.trust else {
-        bail!(
-            "the fleet file {} names no trust file, which says who may sign beacons",
-            file.path.display()
-        );
-    };
-    let keys = key_file::load_all(&args.keys)?;
-    signers::check_rollout(trust, file.fleet.id(), keys.iter().map(SecretKey::public))?;
-    let every = match trust.freshness() {
+    let trust = file.require_trust()?;
+    let keys = keys::secrets(&args.keys)?;
+    trust.check_conductors(&keys.iter().map(|key| key.public()).collect::<Vec<_>>())?;
+    let every = match trust.current().freshness() {
         Some(freshness) => freshness.interval(),
         None if args.once => Duration::ZERO,
         None => bail!("the trust file has no [freshness] interval: no host waits for beacons"),
@@ -58,7 +51,7 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
     let sign = || {
         let fleet = file.fleet.id().clone();
         let beacon = Beacon { version: WIRE_VERSION, fleet, issued_at: clock::now() };
-        let payload = sign_beacon(&beacon, &keys.iter().collect::<Vec<_>>());
+        let payload = sign_beacon(&beacon, &keys.iter().map(|key| &**key).collect::<Vec<_>>());
         Message::new(file.fleet.topic(Subject::Beacon), payload)
     };
     if args.once {

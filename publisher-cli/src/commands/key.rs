@@ -2,9 +2,12 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use herald_proto::key::KeyName;
+use herald_proto::key::{KeyName, PublicKey};
 
-use crate::{key_file, output};
+use crate::{
+    keys::{self, KeySource, file},
+    output,
+};
 
 /// Make keys, and show their public halves.
 #[derive(Debug, clap::Args)]
@@ -24,29 +27,41 @@ enum Command {
         out: Option<PathBuf>,
     },
     /// Print the public half of a key, to be put into trust files
+    ///
+    /// It reads keys as Herald and Nix write them, and OpenSSH's: a public line, a private file
+    /// without a passphrase, or a key of ssh-agent.
     Public {
-        /// The file of the secret key [default: the only one in the user's keys]
-        file: Option<PathBuf>,
+        /// Where the key is: a file, agent:NAME, env:VARIABLE or credential:NAME [default: the only
+        /// one in the user's keys]
+        #[arg(value_name = "SOURCE")]
+        source: Option<KeySource>,
+        /// Name it so, whatever it was called
+        #[arg(long)]
+        name: Option<KeyName>,
     },
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::Generate { name, out } => {
             let path = match out {
                 Some(path) => path.clone(),
-                None => key_file::default_path(name)?,
+                None => file::default_path(name)?,
             };
-            let key = key_file::generate(name.clone(), &path)?;
+            let key = file::generate(name.clone(), &path)?;
             output::note(&format!("the secret key is in {}: keep it to yourself", path.display()));
             output::line(&key.public().to_string())?;
         }
-        Command::Public { file } => {
-            let path = match file {
-                Some(path) => path.clone(),
-                None => key_file::only_key()?,
+        Command::Public { source, name } => {
+            let source = match source {
+                Some(source) => source.clone(),
+                None => KeySource::File(file::only_key()?),
             };
-            output::line(&key_file::load(&path)?.public().to_string())?;
+            let mut key = keys::public(&source).await?;
+            if let Some(name) = name {
+                key = PublicKey::from_bytes(name.clone(), key.as_bytes())?;
+            }
+            output::line(&key.to_string())?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -2,10 +2,12 @@
 
 pub(crate) mod beacon;
 pub(crate) mod completions;
+pub(crate) mod cosign;
 pub(crate) mod key;
 pub(crate) mod listen;
 pub(crate) mod publish;
 pub(crate) mod rollback;
+pub(crate) mod sign;
 pub(crate) mod status;
 pub(crate) mod verify;
 
@@ -19,8 +21,10 @@ use crate::cli::{Cli, Command};
 pub(crate) fn run(cli: Cli, began: Instant) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
     match cli.command {
-        Command::Key(args) => key::run(&args),
+        Command::Key(args) => block_on(key::run(&args)),
         Command::Publish(args) => block_on(publish::run(*args, global, began)),
+        Command::Sign(args) => block_on(sign::run(*args, global)),
+        Command::Cosign(args) => block_on(cosign::run(*args, global)),
         Command::Status(args) => block_on(status::run(&args, global)),
         Command::Listen(args) => block_on(listen::run(&args, global)),
         Command::Rollback(args) => block_on(rollback::run(*args, global, began)),

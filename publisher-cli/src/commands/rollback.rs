@@ -13,7 +13,7 @@ use herald_proto::{
 use crate::{
     cli::{EXIT_CODES, Global},
     connection::Connection,
-    release::{self, Operator, Options, Plan, Survey, preview},
+    release::{self, Follow, Operator, Options, Plan, Survey, preview},
 };
 
 /// Publish the system that hosts ran before.
@@ -28,13 +28,17 @@ pub(crate) struct Args {
     hosts: Vec<HostId>,
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    follow: Follow,
 }
 
 pub(crate) async fn run(args: Args, global: &Global, began: Instant) -> anyhow::Result<ExitCode> {
-    let Args { hosts, options } = args;
-    let operator = Operator::load(global, &options)?;
+    let Args { hosts, options, follow } = args;
+    let operator = Operator::load(global, &options.keys.keys).await?;
+    operator.check_enough(&operator.key_ids(), None)?;
     operator.file.require(&hosts)?;
-    let filters = hosts.iter().flat_map(|host| release::filters(&operator, &options, host));
+    let (fleet, profile) = (&operator.file.fleet, &options.profile);
+    let filters = hosts.iter().flat_map(|host| release::filters(fleet, profile, host));
     let (access, within) = (operator.file.access()?, options.connect_timeout);
     let mut connection = Connection::open(access, filters.collect(), within).await?;
     let mut survey = Survey::new(&operator, &options.profile, &hosts, &mut connection);
@@ -44,7 +48,7 @@ pub(crate) async fn run(args: Args, global: &Global, began: Instant) -> anyhow::
         connection.close().await;
         return preview::print(&operator, &plan.draft(&operator, &options, None)?, options.json);
     }
-    release::send(operator, &options, plan, survey, connection, began).await
+    release::send(operator, &options, &follow, plan, survey, connection, began).await
 }
 
 fn plan(hosts: &[HostId], options: &Options, survey: &Survey) -> anyhow::Result<Plan> {

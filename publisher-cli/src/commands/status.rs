@@ -2,7 +2,10 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use herald_fleet::view::{Connection as Presence, FleetView, HostView, Suspicion};
+use herald_fleet::{
+    generations::Generations,
+    view::{Connection as Presence, FleetView, HostView, Suspicion},
+};
 use herald_proto::{
     host::{HostId, ProfileName, UnitName},
     rejection::Code,
@@ -47,7 +50,7 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
     let file = FleetFile::load(global)?;
     file.require_hosts()?;
     let fleet = &file.fleet;
-    let trust = file.trust.as_ref();
+    let trust = file.generations.as_ref().map(Generations::current);
     let freshness = trust.and_then(Trust::freshness);
     // Where beacons tell what is held back, it counts what should have arrived; so that comes first.
     let wanted = |host: &HostId| Subject::Desired(host.clone(), args.profile.clone());

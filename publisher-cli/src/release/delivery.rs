@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use herald_fleet::{
-    compose::{Composed, compose},
+    compose::Composed,
     draft::Draft,
     heard::Heard,
     readback::{ReadBack, Seen},
@@ -26,21 +26,39 @@ use crate::{
     connection::{Arrival, Connection},
     progress::Progress,
     random,
-    release::{Operator, Options, latest_sequence, outbound::Outbound, outcome::Ended},
+    release::{Follow, Operator, latest_sequence, outbound::Outbound, outcome::Ended},
 };
 
 /// How long the broker may take, after a lost connection, to show what it still keeps.
 const RECALL: Duration = Duration::from_secs(1);
 
-/// Publishes a draft, and watches it if that is wanted.
+/// What is published.
+pub(crate) enum Origin {
+    /// What was signed here from a draft, and can be signed again.
+    Draft(Box<Draft>),
+    /// What others have signed.
+    File,
+}
+
+/// How long things may take.
+pub(crate) struct Pace {
+    /// At most how long the broker may be silent.
+    pub(crate) silence: Duration,
+    /// How long hosts may take.
+    pub(crate) patience: Duration,
+    /// When the program started.
+    pub(crate) began: Instant,
+}
+
+/// Publishes a release, and watches it if that is wanted.
 pub(crate) async fn run(
     operator: &Operator,
-    options: &Options,
-    draft: Draft,
+    follow: &Follow,
+    origin: Origin,
+    composed: Composed,
     connection: Connection,
-    began: Instant,
+    pace: Pace,
 ) -> anyhow::Result<Ended> {
-    let composed = compose(&draft, &operator.keys())?;
     let mut delivery = Delivery {
         readback: ReadBack::new(&composed, operator.basis()),
         watch: Watch::new(&composed),
@@ -55,11 +73,11 @@ pub(crate) async fn run(
         published: None,
         took: BTreeMap::new(),
         operator,
-        options,
-        draft,
+        follow,
+        origin,
         composed,
         connection,
-        began,
+        pace,
     };
     let ended = delivery.run().await;
     delivery.progress.end();
@@ -67,7 +85,7 @@ pub(crate) async fn run(
     ended?;
     Ok(Ended {
         release: delivery.composed.release,
-        watched: options.watch,
+        watched: follow.watch,
         watch: delivery.watch,
         published: delivery.published.unwrap_or_default(),
         took: delivery.took,
@@ -78,8 +96,8 @@ const SET_TRUST: &str = "set trust = \"trust.toml\" in the fleet file";
 
 struct Delivery<'a> {
     operator: &'a Operator,
-    options: &'a Options,
-    draft: Draft,
+    follow: &'a Follow,
+    origin: Origin,
     composed: Composed,
     connection: Connection,
     outbound: Outbound,
@@ -95,7 +113,7 @@ struct Delivery<'a> {
     /// When to publish again what the broker lost.
     again: Option<time::Instant>,
     signed_again: bool,
-    began: Instant,
+    pace: Pace,
     /// When an order was acknowledged or read back last.
     moved: time::Instant,
     /// From the start of the program to the last acknowledgement.
@@ -110,19 +128,19 @@ impl Delivery<'_> {
             self.deliver().await?;
             self.check_judged()?;
             let above = match self.ahead.take() {
-                None if self.options.watch => self.follow().await?,
+                None if self.follow.watch => self.follow().await?,
                 above => above,
             };
             self.check_judged()?;
             match above {
                 None => return Ok(()),
-                Some(above) => self.sign_again(above)?,
+                Some(above) => self.sign_again(above).await?,
             }
         }
     }
 
     fn publish_all(&mut self) -> anyhow::Result<()> {
-        if let Some(folder) = &self.options.out {
+        if let Some(folder) = &self.follow.out {
             let made = std::fs::create_dir_all(folder);
             made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
             for order in &self.composed.orders {
@@ -144,7 +162,7 @@ impl Delivery<'_> {
             || self.readback.missing().next().is_some()
             || self.again.is_some()
         {
-            let silence = self.moved + self.options.connect_timeout;
+            let silence = self.moved + self.pace.silence;
             tokio::select! {
                 ack = self.outbound.next() => {
                     if self.outbound.take(ack)? {
@@ -162,7 +180,7 @@ impl Delivery<'_> {
     /// Goes on until every host has ended its order, or the time is over. Gives the sequence above
     /// which to sign again, if hosts refused ours for it.
     async fn follow(&mut self) -> anyhow::Result<Option<Sequence>> {
-        let patience = self.options.patience(clock::now());
+        let patience = self.pace.patience;
         let deadline = time::Instant::now() + patience;
         while self.ahead.is_none() && self.unjudged.is_empty() && !self.watch.is_over() {
             tokio::select! {
@@ -284,7 +302,7 @@ impl Delivery<'_> {
         if standing.outcome().is_some() {
             self.took.insert(report.host.clone(), self.progress.elapsed());
         }
-        if self.options.watch {
+        if self.follow.watch {
             self.progress.show(&report.host, standing);
         }
     }
@@ -305,7 +323,7 @@ impl Delivery<'_> {
         if self.outbound.unacknowledged() > 0 || self.published.is_some() {
             return;
         }
-        let took = self.began.elapsed();
+        let took = self.pace.began.elapsed();
         self.published = Some(took);
         let (release, orders) = (&self.composed.release, self.composed.orders.len());
         self.progress.say(&format!(
@@ -318,7 +336,13 @@ impl Delivery<'_> {
     }
 
     /// Signs everything once more, above a sequence that hosts have taken or were shown before.
-    fn sign_again(&mut self, above: Sequence) -> anyhow::Result<()> {
+    async fn sign_again(&mut self, above: Sequence) -> anyhow::Result<()> {
+        let Origin::Draft(draft) = &mut self.origin else {
+            bail!(
+                "a release with the sequence {above} was published since this one was signed: hosts \
+                 refuse this one; sign a new one"
+            );
+        };
         if self.signed_again {
             bail!(
                 "somebody else publishes with higher sequences than ours ({above}): agree with \
@@ -331,10 +355,10 @@ impl Delivery<'_> {
              above it"
         ));
         let now = clock::now();
-        self.draft.id = ReleaseId::new(now, &random::bytes()?);
-        self.draft.issued_at = now;
-        self.draft.sequence = Sequence::next(now, Some(above));
-        self.composed = compose(&self.draft, &self.operator.keys())?;
+        draft.id = ReleaseId::new(now, &random::bytes()?);
+        draft.issued_at = now;
+        draft.sequence = Sequence::next(now, Some(above));
+        self.composed = self.operator.compose(draft).await?;
         self.readback = ReadBack::new(&self.composed, self.operator.basis());
         self.watch = Watch::new(&self.composed);
         self.outbound.turn_to(self.composed.release.id);
@@ -344,8 +368,7 @@ impl Delivery<'_> {
 
     /// Judges a broker that has been silent for too long.
     fn undelivered(&self) -> anyhow::Result<()> {
-        let (broker, within) =
-            (&self.operator.file.broker, clock::span(self.options.connect_timeout));
+        let (broker, within) = (&self.operator.file.broker, clock::span(self.pace.silence));
         let unacknowledged = self.outbound.unacknowledged();
         if unacknowledged > 0 {
             bail!(
@@ -360,7 +383,7 @@ impl Delivery<'_> {
              check that this client may read what it publishes",
             missing.join(", ")
         );
-        if self.options.watch {
+        if self.follow.watch {
             self.progress.say(&missing);
             return Ok(());
         }

@@ -1,5 +1,6 @@
-//! What `publish` and `rollback` share: signing a release, publishing it, and following it.
+//! What the commands around a release share: making it, signing it, publishing it, and following it.
 
+pub(crate) mod composing;
 pub(crate) mod delivery;
 pub(crate) mod operator;
 pub(crate) mod options;
@@ -8,15 +9,16 @@ pub(crate) mod outcome;
 pub(crate) mod preview;
 pub(crate) mod survey;
 
+pub(crate) use composing::Composing;
 pub(crate) use operator::Operator;
-pub(crate) use options::Options;
+pub(crate) use options::{Follow, KeyOptions, Options};
 pub(crate) use survey::Survey;
 
 use std::{process::ExitCode, time::Instant};
 
-use herald_fleet::draft::Draft;
+use herald_fleet::{draft::Draft, fleet::Fleet};
 use herald_proto::{
-    host::HostId,
+    host::{HostId, ProfileName},
     id::{ReleaseId, Sequence},
     target::Target,
     text::Prose,
@@ -25,6 +27,8 @@ use herald_proto::{
 };
 
 use crate::{clock, connection::Connection, output, random};
+
+use delivery::{Origin, Pace};
 
 /// A release that is about to be signed: all but its name, its sequence and its times.
 pub(crate) struct Plan {
@@ -61,14 +65,21 @@ impl Plan {
 pub(crate) async fn send(
     operator: Operator,
     options: &Options,
+    follow: &Follow,
     plan: Plan,
-    survey: Survey,
-    connection: Connection,
+    mut survey: Survey,
+    mut connection: Connection,
     began: Instant,
 ) -> anyhow::Result<ExitCode> {
+    survey.settle_if_older(&operator, &mut connection).await?;
+    operator.check_enough(&operator.key_ids(), Some(&survey))?;
     let highest = survey.highest(latest_sequence(clock::now()));
     let draft = plan.draft(&operator, options, highest)?;
-    let ended = delivery::run(&operator, options, draft, connection, began).await?;
+    let composed = operator.compose(&draft).await?;
+    let patience = follow.patience(&draft.targets, draft.not_before, clock::now());
+    let pace = Pace { silence: options.connect_timeout, patience, began };
+    let origin = Origin::Draft(Box::new(draft));
+    let ended = delivery::run(&operator, follow, origin, composed, connection, pace).await?;
     output::read_or_not(ended.print(operator.file.fleet.id(), options.json))?;
     Ok(ended.exit())
 }
@@ -76,10 +87,10 @@ pub(crate) async fn send(
 /// Gives the filters for what concerns an order: its topic, and its host's status. A host publishes
 /// a roll back before the status that says so: whoever waits for the status alone leaves nothing
 /// behind that an older status contradicts.
-pub(crate) fn filters(operator: &Operator, options: &Options, host: &HostId) -> [Filter; 2] {
-    let (host, profile) = (host.clone(), options.profile.clone());
+pub(crate) fn filters(fleet: &Fleet, profile: &ProfileName, host: &HostId) -> [Filter; 2] {
+    let (host, profile) = (host.clone(), profile.clone());
     [Subject::Desired(host.clone(), profile.clone()), Subject::Status(host, profile)]
-        .map(|subject| Filter::Exactly(operator.file.fleet.topic(subject)))
+        .map(|subject| Filter::Exactly(fleet.topic(subject)))
 }
 
 /// Gives the highest sequence that hosts with a right clock take.

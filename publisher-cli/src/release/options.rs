@@ -1,4 +1,4 @@
-//! The options that `publish` and `rollback` share.
+//! The options that whatever makes a release shares.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -11,16 +11,58 @@ use herald_proto::{
     time::Timestamp,
 };
 
-use crate::clock;
+use crate::{clock, keys::KeySource};
 
 /// What `--timeout` allows for beside the limits: the way there and back.
 const MARGIN: Duration = Duration::from_secs(60);
 
+/// Who signs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeyOptions {
+    /// A key to sign with; again for more signatures: a file, agent:NAME for a key of ssh-agent,
+    /// env:VARIABLE or credential:NAME [default: the only one in the user's keys]
+    #[arg(long = "key", env = "HERALD_KEY", hide_env_values = true, value_name = "SOURCE")]
+    #[arg(help_heading = "Signing")]
+    pub(crate) keys: Vec<KeySource>,
+}
+
+/// What becomes of a release that is published.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Follow {
+    /// Wait until every host has ended the order; see the exit codes
+    #[arg(long, conflicts_with = "dry_run", help_heading = "What happens")]
+    pub(crate) watch: bool,
+    /// With --watch: for how long [default: the limits, the time until --not-before, and a minute]
+    #[arg(long, value_name = "TIME", requires = "watch", help_heading = "What happens")]
+    #[arg(value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+    /// Also write each order to DIR/<host>.<profile>.order
+    #[arg(long, value_name = "DIR", conflicts_with = "dry_run", help_heading = "What happens")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+impl Follow {
+    /// Gives how long to wait for hosts, from a time on.
+    pub(crate) fn patience(
+        &self,
+        targets: &[Target],
+        not_before: Timestamp,
+        now: Timestamp,
+    ) -> Duration {
+        let until = not_before.since(now);
+        let sum = |target: &Target| {
+            let Limits { realise, activate, confirm, wait } = target.limits;
+            let parts = [realise, activate, confirm, until, wait.unwrap_or_default()];
+            parts.iter().fold(MARGIN, |sum, part| sum.saturating_add(*part))
+        };
+        self.timeout.unwrap_or_else(|| targets.iter().map(sum).max().unwrap_or(MARGIN))
+    }
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// A secret key to sign with; again for more signatures [default: the only one in the user's keys]
-    #[arg(long = "key", env = "HERALD_KEY", value_name = "FILE", help_heading = "Signing")]
-    pub(crate) keys: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) keys: KeyOptions,
     /// For how long hosts may start with it, counted from --not-before
     #[arg(long, value_name = "TIME", default_value = "7d", help_heading = "Signing")]
     #[arg(value_parser = humantime::parse_duration)]
@@ -97,22 +139,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "UNIT", help_heading = "Health")]
     tolerate: Vec<UnitName>,
 
-    /// Wait until every host has ended the order; see the exit codes
-    #[arg(long, conflicts_with = "dry_run", help_heading = "What happens")]
-    pub(crate) watch: bool,
-    /// With --watch: for how long [default: the limits, the time until --not-before, and a minute]
-    #[arg(long, value_name = "TIME", requires = "watch", help_heading = "What happens")]
-    #[arg(value_parser = humantime::parse_duration)]
-    timeout: Option<Duration>,
     /// How long connecting may take, and at most how long the broker may be silent
     #[arg(long, value_name = "TIME", default_value = "10s", help_heading = "What happens")]
     #[arg(value_parser = humantime::parse_duration)]
     pub(crate) connect_timeout: Duration,
-    /// Also write each order to DIR/<host>.<profile>.order
-    #[arg(long, value_name = "DIR", help_heading = "What happens")]
-    pub(crate) out: Option<PathBuf>,
     /// Sign and send nothing; show what would be signed
-    #[arg(long, conflicts_with = "out", help_heading = "What happens")]
+    #[arg(long, help_heading = "What happens")]
     pub(crate) dry_run: bool,
     /// Print one JSON object
     #[arg(long, help_heading = "What happens")]
@@ -165,15 +197,6 @@ impl Options {
             if_reboot_needed: self.if_reboot_needed.into(),
             marks: self.marks(),
         }
-    }
-
-    /// Gives how long to wait for hosts, from a time on.
-    pub(crate) fn patience(&self, now: Timestamp) -> Duration {
-        let Limits { realise, activate, confirm, wait } = self.limits();
-        let until = self.not_before.map_or(Duration::ZERO, |time| time.since(now));
-        let parts = [realise, activate, confirm, until, wait.unwrap_or_default()];
-        let sum = parts.iter().fold(MARGIN, |sum, part| sum.saturating_add(*part));
-        self.timeout.unwrap_or(sum)
     }
 
     fn limits(&self) -> Limits {

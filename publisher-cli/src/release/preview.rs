@@ -6,7 +6,7 @@ use herald_fleet::{
     draft::Draft,
     json::{Part, Signed},
 };
-use herald_proto::{key::KeyName, target::Integrity};
+use herald_proto::target::Integrity;
 use serde::Serialize;
 
 use crate::{output, release::Operator};
@@ -22,10 +22,8 @@ struct Preview<'a> {
 
 /// Checks the draft as if it were signed, and prints it.
 pub(crate) fn print(operator: &Operator, draft: &Draft, json: bool) -> anyhow::Result<ExitCode> {
-    draft.check(operator.keys().len())?;
-    let keys = operator.keys();
-    let names = keys.iter().map(|key| key.public().name());
-    let keys: Vec<_> = names.map(KeyName::to_string).collect();
+    let keys: Vec<_> = operator.keys().map(|key| key.name().to_string()).collect();
+    draft.check(keys.len())?;
     let release = draft.unsigned();
     if json {
         output::json(&Preview {

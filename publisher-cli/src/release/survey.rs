@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use herald_fleet::{readback, view::FleetView};
+use herald_fleet::{generations::Generations, readback, view::FleetView};
 use herald_proto::{
     host::{HostId, ProfileName},
     id::{Incarnation, Sequence},
@@ -16,6 +16,9 @@ use crate::{
     connection::{Arrival, Connection},
     release::Operator,
 };
+
+/// How long to wait for hosts that may have nothing to say.
+const SETTLED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long retained reports may take to arrive on a connection that works.
 const REPORTS_WITHIN: Duration = Duration::from_secs(5);
@@ -68,6 +71,40 @@ impl Survey {
             }
         }
         Ok(())
+    }
+
+    /// Waits until every host's latest report is there, or for a moment: some may have none. What
+    /// their topics of orders hold is there by then, too.
+    pub(crate) async fn settle(
+        &mut self,
+        operator: &Operator,
+        connection: &mut Connection,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + SETTLED_WITHIN;
+        while self.view.hosts().any(|(_, host)| host.report().is_none()) {
+            match timeout_at(deadline, connection.next()).await {
+                Ok(arrival) => self.note(operator, &arrival?),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits as [`Survey::settle`], where it matters for who must sign.
+    pub(crate) async fn settle_if_older(
+        &mut self,
+        operator: &Operator,
+        connection: &mut Connection,
+    ) -> anyhow::Result<()> {
+        if operator.file.generations.as_ref().is_some_and(Generations::has_older) {
+            self.settle(operator, connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives all reports that are there.
+    pub(crate) fn reports(&self) -> impl Iterator<Item = &Report> {
+        self.view.hosts().filter_map(|(_, host)| host.report().map(|report| &**report))
     }
 
     /// Gives a host's latest report, which [`Survey::wait_for_reports`] waited for.

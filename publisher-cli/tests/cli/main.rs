@@ -4,10 +4,14 @@
 
 mod access;
 mod closure;
+mod generations;
+mod keys;
 mod listening;
 mod offline;
 mod publish;
 mod rollback;
+mod secrets;
 mod sequence;
+mod signing;
 mod support;
 mod verify;

@@ -123,7 +123,7 @@ fn scene_with_beacons() -> (Scene, impl Fn(u64) -> Timestamp) {
     draft.expires_at = minute(10_000);
     let key = host_key(100);
     let composed = crate::compose::compose(&draft, &[&key]).unwrap();
-    let trust = crate::signers::implied_trust(scene.fleet.id(), [key.public()]).unwrap();
+    let trust = crate::generations::implied_trust(scene.fleet.id(), [key.public()]).unwrap();
     let order = herald_proto::signing::verify_any_order(&composed.orders[0].message, &trust);
     scene.view.order(&order.unwrap());
     (scene, minute)

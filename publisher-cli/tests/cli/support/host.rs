@@ -95,12 +95,19 @@ impl Scripted {
         script: impl FnMut(&Order) -> Vec<Answer> + Send + 'static,
     ) -> Self {
         let trust = format!("fleet = \"{HOME}\"\n[release]\nthreshold = 1\nkeys = [{operator:?}]");
-        let actor = Actor {
-            host,
-            fleet: HOME.parse().unwrap(),
-            trust: Trust::from_toml(&trust).unwrap(),
-            script: Box::new(script),
-        };
+        Self::start_trusting(host, broker, &trust, script)
+    }
+
+    /// Connects a host with a trust file of its own.
+    pub(crate) fn start_trusting(
+        mut host: Host,
+        broker: &Broker,
+        trust: &str,
+        script: impl FnMut(&Order) -> Vec<Answer> + Send + 'static,
+    ) -> Self {
+        let trust = Trust::from_toml(trust).unwrap();
+        host.report.trust = trust.digest();
+        let actor = Actor { host, fleet: HOME.parse().unwrap(), trust, script: Box::new(script) };
         let (ready, is_ready) = mpsc::channel();
         let (got, orders) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel();

@@ -1,10 +1,12 @@
 //! What the tests of the command share: an operator's folder, a real broker, and hosts that answer
 //! orders as a test tells them to.
 
+mod agent;
 mod broker;
 mod host;
 mod scene;
 
+pub(crate) use agent::{Agent, keygen};
 pub(crate) use broker::Broker;
 pub(crate) use host::{Answer, Host, Scripted, answers};
 pub(crate) use scene::Scene;

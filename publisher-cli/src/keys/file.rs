@@ -1,9 +1,9 @@
-//! Secret keys in files that only their owner can read.
+//! Making secret keys in files that only their owner can read, and finding them.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
-    io::{Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    fs::{DirBuilder, OpenOptions},
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -12,9 +12,6 @@ use herald_proto::key::{KeyName, SecretKey};
 use zeroize::Zeroizing;
 
 use crate::{folders, random};
-
-/// A key's text is some 200 bytes; this is far above it.
-const MAX_BYTES: u64 = 4096;
 
 /// Makes a key and writes it to a new file, which nobody else can read.
 ///
@@ -53,33 +50,6 @@ pub(crate) fn default_path(name: &KeyName) -> anyhow::Result<PathBuf> {
         bail!("the key's name {name} is no file name: name the file with --out");
     }
     Ok(folders::keys()?.join(format!("{name}.key")))
-}
-
-/// Reads the keys of these files; of none, the only key in the folder of keys.
-pub(crate) fn load_all(paths: &[PathBuf]) -> anyhow::Result<Vec<SecretKey>> {
-    if paths.is_empty() {
-        return Ok(vec![load(&only_key()?)?]);
-    }
-    paths.iter().map(|path| load(path)).collect()
-}
-
-/// Reads a key. A regular file that others can read or write is refused.
-pub(crate) fn load(path: &Path) -> anyhow::Result<SecretKey> {
-    let shown = path.display();
-    let unreadable = || format!("cannot read the key file {shown}");
-    let file = File::open(path).with_context(unreadable)?;
-    let about = file.metadata().with_context(unreadable)?;
-    // A pipe has no permissions worth checking: its writer chose its reader.
-    if about.is_file() && about.permissions().mode() & 0o077 != 0 {
-        bail!(
-            "the key file {shown} is open to others (mode {:03o}): chmod 600 {shown}",
-            about.permissions().mode() & 0o777
-        );
-    }
-    let mut text = Zeroizing::new(String::with_capacity(MAX_BYTES as usize));
-    file.take(MAX_BYTES).read_to_string(&mut text).with_context(unreadable)?;
-    let key = text.parse::<SecretKey>();
-    key.with_context(|| format!("the key file {shown} holds no secret key"))
 }
 
 /// Finds the only key in the folder of keys.
