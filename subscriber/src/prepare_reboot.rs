@@ -12,8 +12,13 @@ use crate::{
         record::{ArmedRecord, Outcome, RebootRecord, Records},
     },
     commit::{Args, BOOT_LIMIT, SET_LIMIT},
+    durable,
     os::{Os, System},
 };
+
+/// The link to the program that watches over a system which was booted once; it stays, and is of no
+/// meaning where nothing is armed.
+const DEAD_MAN_LINK: &str = "dead-man";
 
 /// Prepares, and writes down how that went.
 ///
@@ -22,14 +27,16 @@ use crate::{
 pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
     let records = Records::on(os, &args.folder);
     let record = records.read(args.attempt)?;
-    let problems = prepare(&**records.os(), &record).await.err().into_iter().collect();
+    let problems = prepare(&records, &record).await.err().into_iter().collect();
     records.write_prepared(args.attempt, &Outcome { problems })?;
     Ok(())
 }
 
-async fn prepare(os: &dyn Os, record: &ArmedRecord) -> Result<(), String> {
-    let RebootRecord { own_profile, loader, .. } =
+async fn prepare(records: &Records, record: &ArmedRecord) -> Result<(), String> {
+    let os = &**records.os();
+    let RebootRecord { own_profile, loader, program, .. } =
         record.reboot.as_ref().ok_or("the armed record is not about a reboot")?;
+    link_dead_man(records, program).map_err(|error| format!("linking the dead-man: {error}"))?;
     remove_profile(os, own_profile).map_err(|error| error.to_string())?;
     if let Some(folder) = own_profile.parent() {
         os.make_folder(folder).map_err(|error| error.to_string())?;
@@ -41,6 +48,16 @@ async fn prepare(os: &dyn Os, record: &ArmedRecord) -> Result<(), String> {
     boot.arg("boot").env("NIXOS_NO_CHECK", "1");
     os.run(&mut boot, BOOT_LIMIT).await.map_err(|error| error.to_string())?;
     loader.boot_once(os, own_profile, record.target.as_path()).await
+}
+
+/// Has a link name this program, for the unit of the new system that watches over its boot: the new
+/// system's own subscriber may be what does not work.
+fn link_dead_man(records: &Records, program: &Path) -> io::Result<()> {
+    let link = records.folder().join(DEAD_MAN_LINK);
+    let temporary = link.with_extension("new");
+    let _ = records.os().remove(&temporary);
+    records.os().symlink(program, &temporary)?;
+    durable::rename(&**records.os(), &temporary, &link)
 }
 
 /// Removes a profile with its generations; boot loaders forget it when `boot` is run next.

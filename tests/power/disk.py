@@ -210,7 +210,7 @@ def serve(client, disks):
             try:
                 transmit(client, disk)
             finally:
-                print(disk.cut(), flush=True)
+                print(f"{disk.cut()}\n", end="", flush=True)
     except Gone:
         pass
     finally:

@@ -21,11 +21,7 @@ host_add() {
     # As in NixOS, the units are those of the system that runs.
     ln -s /run/current-system/etc/systemd/system "$at/changes/etc/systemd/system"
     cp "$at/conf/nix.conf" "$at/changes/etc/nix/nix.conf"
-    cat >"$at/changes/usr/local/sbin/boot-loader" <<'END'
-#!/bin/sh
-exec "$(readlink /boot/default)/init"
-END
-    chmod +x "$at/changes/usr/local/sbin/boot-loader"
+    install "$suite"/boot-{loader,once} "$at/changes/usr/local/sbin"
     host_configuration "$1" >"$at/subscriber.toml"
     sed "s,^state_dir.*,state_dir = \"$at/state\"," "$at/subscriber.toml" >"$at/outside.toml"
     sed -i "1i trust = \"$FLEET/trust.toml\"" "$at/outside.toml"
@@ -49,6 +45,8 @@ profile = "/nix/var/nix/profiles/system"
 current = "/run/current-system"
 booted = "/run/booted-system"
 boot_default = "/boot/default"
+[reboot]
+boot_loader = { kind = "command", program = ["/usr/local/sbin/boot-once"] }
 END
 }
 
@@ -155,7 +153,8 @@ gate_open() {
     rm -f "$(file_in "$1" "/run/gates/$2-$3")"{,-reached}
 }
 
-# monotonic: prints the clock of deadlines, in milliseconds.
+# monotonic NAME: prints the machine's clock of deadlines, in milliseconds.
 monotonic() {
-    python3 -c 'import time; print(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000000)'
+    nsenter --target "${machine_leader[$1]}" --time -- \
+        python3 -c 'import time; print(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000000)'
 }

@@ -12,12 +12,18 @@ declare -A machine_cgroup=() # the cgroups that they were given, where no system
 
 # machine_boot NAME: boots a machine, and waits until systemd is up. What it changes stays.
 machine_boot() {
+    machine_start "$1"
+    wait_until 60 "$1 boots" is_booted "$1"
+}
+
+# machine_start NAME: starts it, whatever comes of that.
+machine_start() {
     local at=$FLEET/hosts/$1 nspawn
     mkdir -p "$at"/{changes,work,merged,state,store}
     # No --boot: the machine's own boot loader is its PID 1 until it knows which system to boot.
     nspawn=(systemd-nspawn --quiet --directory="$at/merged" --machine="herald-$$-$1" --hostname="$1"
         --register=no --link-journal=no --console=pipe --kill-signal=SIGRTMIN+3
-        --network-bridge=fleet --bind="$at/state:/var/lib/herald"
+        --network-bridge=fleet --capability=CAP_SYS_TIME --bind="$at/state:/var/lib/herald"
         --bind="$at/store:$FLEET/nix/store" --bind-ro="$FLEET/cache")
     if [ ! -d /run/systemd/system ]; then
         nspawn+=(--keep-unit)
@@ -38,21 +44,26 @@ machine_boot() {
         ' sh "$image" "$at" "${nspawn[@]}" /usr/local/sbin/boot-loader </dev/null
     ) >>"$at/console" 2>&1 &
     machine_pid[$1]=$!
-    wait_until 60 "$1 boots" is_booted "$1"
 }
 
 is_booted() {
+    is_started "$1" || return
+    local state
+    state=$(in_machine "$1" systemctl is-system-running 2>/dev/null) || [ "$state" = degraded ]
+}
+
+# is_started NAME: it has a PID 1, which is looked for.
+is_started() {
     kill -0 "${machine_pid[$1]}" 2>/dev/null || fail "systemd-nspawn ended" "$FLEET/hosts/$1/console"
-    local leader state
+    local leader
     leader=$(ps -o pid= --ppid "${machine_pid[$1]}") || return
     machine_leader[$1]=${leader// /}
-    state=$(in_machine "$1" systemctl is-system-running 2>/dev/null) || [ "$state" = degraded ]
 }
 
 # in_machine NAME COMMAND...: runs a command in the machine, as root but in no unit.
 in_machine() {
     timeout -k 5 60 nsenter --target "${machine_leader[$1]}" \
-        --mount --uts --ipc --net --pid --cgroup -- \
+        --mount --uts --ipc --net --pid --cgroup --time -- \
         env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin LC_ALL=C HOME=/root "${@:2}"
 }
 
@@ -75,17 +86,29 @@ link_in() {
 machine_reboot() {
     local before=${machine_leader[$1]}
     in_machine "$1" systemctl --no-block reboot || true # the answer may be cut off
-    wait_until 90 "$1 goes down" is_gone "$before"
-    if [ -z "${machine_cgroup[$1]-}" ]; then
-        wait_until 60 "$1 boots again" is_booted "$1"
-        return
-    fi
+    machine_restarts "$1" "$before"
+    wait_until 60 "$1 boots again" is_booted "$1"
+}
+
+# machine_restarts NAME LEADER: waits until a machine, whose PID 1 was that, has gone down to be
+# booted again, whoever told it to, and starts it.
+machine_restarts() {
+    wait_until 90 "$1 goes down" is_gone "$2"
+    [ -n "${machine_cgroup[$1]-}" ] || return 0
     # With --keep-unit, systemd-nspawn leaves that to whoever started it.
     local status=0
     wait "${machine_pid[$1]}" || status=$?
     ((status == 133)) || fail "$1 ended with $status where it was to reboot" "$FLEET/hosts/$1/console"
     machine_forget "$1"
-    machine_boot "$1"
+    machine_start "$1"
+}
+
+# machine_breaks_down NAME: waits until its PID 1 has ended by itself, as in a kernel's panic.
+machine_breaks_down() {
+    local status=0
+    wait "${machine_pid[$1]}" || status=$?
+    ((status != 133)) || fail "$1 went down in order" "$FLEET/hosts/$1/console"
+    machine_forget "$1"
 }
 
 is_gone() {

@@ -17,6 +17,8 @@
   brokerConfiguration ? "", # its configuration
   packages ? "3", # how many packages the system holds, beside what every system holds
   systemd ? "1", # another version makes a switch re-execute systemd
+  kernel ? "6.12", # another version makes the host need a reboot
+  boots ? "yes", # yes | fails | hangs: what booting it comes to
 }:
 
 let
@@ -102,6 +104,21 @@ let
     X-RestartIfChanged=false
   '';
 
+  # Goes back from a system that was booted once and whose own subscriber does not work: its program
+  # is a link to the one that armed this.
+  deadManUnit = file "herald-deadman.service" ''
+    [Unit]
+    Description=Herald's way back from this boot
+    DefaultDependencies=no
+    IgnoreOnIsolate=yes
+    ConditionPathExistsGlob=/var/lib/herald/*/armed-*
+    [Service]
+    Type=exec
+    ExecStart=/var/lib/herald/system/dead-man dead-man --state-dir /var/lib/herald
+    Restart=on-failure
+    OOMScoreAdjust=-1000
+  '';
+
   # X-StopIfChanged: hosts lose their broker for a moment, not for the whole activation.
   brokerUnit = file "herald-broker.service" ''
     [Unit]
@@ -129,6 +146,9 @@ let
     unit ${networkUnit} network.service
     unit ${subscriberUnit} herald-subscriber.service
     unit ${steadyUnit} steady.service
+    ln -s ${deadManUnit} $out/herald-deadman.service
+    mkdir $out/sysinit.target.wants
+    ln -s ../herald-deadman.service $out/sysinit.target.wants
     ${if web == "absent" then "" else "unit ${webUnit} web.service"}
     ${if extra == "" then "" else "unit ${extraUnit} ${extra}"}
     ${if broker == "" then "" else "unit ${brokerUnit} herald-broker.service"}
@@ -152,14 +172,15 @@ run "nixos-system-${host}-${label}" ''
   ln -s ${etc}/etc $out/etc
   echo ${if activation == "incompatible" then "2" else "1"} >$out/init-interface-version
   echo -n ${systemd} >$out/systemd
+  ln -s ${file "linux-${kernel}" "kernel ${kernel}"} $out/kernel
   echo -n ${builtins.currentSystem} >$out/system
   echo -n ${label} >$out/nixos-version
   echo '{"state_formats":[0]}' >$out/herald.json
 
   # As in NixOS, what the system runs of its own accord are wrappers that say who they are.
   wrapper() {
-    printf '#!/bin/sh\nexport TOPLEVEL=%s ACTIVATION=%s HOOK=%s\nexec %s "$@"\n' \
-      $out ${activation} ${hookFile} $1 >$out/$2
+    printf '#!/bin/sh\nexport TOPLEVEL=%s ACTIVATION=%s HOOK=%s BOOTS=%s\nexec %s "$@"\n' \
+      $out ${activation} ${hookFile} ${boots} $1 >$out/$2
     chmod +x $out/$2
   }
   wrapper ${activate} activate

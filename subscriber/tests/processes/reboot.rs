@@ -104,6 +104,8 @@ fn preparing_gives_the_new_system_an_entry_and_keeps_the_old_one_the_default() {
     assert_eq!(notes(&machine), [format!("loader set {}", machine.target)]);
     assert_eq!(machine.says("default"), machine.previous.as_path());
     assert_eq!(machine.says("system"), Path::new("system-1-link"));
+    let dead_man = fs::read_link(machine.records.folder().join("dead-man")).unwrap();
+    assert_eq!(dead_man, Path::new(env!("CARGO_BIN_EXE_herald-subscriber")));
 }
 
 #[test]

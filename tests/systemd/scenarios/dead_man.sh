@@ -65,7 +65,7 @@ undisturbed_dead_man() {
     in_machine $host systemctl isolate emergency.target
     kill_dead_man TERM
     wait_until 80 "the dead-man goes back" host_runs $host "${runs[$host]}"
-    when=$(monotonic)
+    when=$(monotonic $host)
     ((when >= due && when < due + 3000)) || fail "the dead-man came at $when ms, not at $due"
     gate_reached $host "$label" test-after
     kill_dead_man KILL

@@ -75,9 +75,9 @@ unit_that_fails_later() {
     host_build $host web-later --argstr web fails-later
     release_begin $host --stable-for 7s --confirm-within 9s
     wait_until 20 "the new system runs" host_runs $host "$path"
-    ended=$(monotonic)
+    ended=$(monotonic $host)
     release_end 3
-    ended=$(($(monotonic) - ended))
+    ended=$(($(monotonic $host) - ended))
     expect_report $host rolled-back unhealthy "failed units: web.service"
     expect_runs $host
     ((ended >= 4500)) || fail "it was rolled back after $ended ms already"
