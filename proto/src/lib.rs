@@ -13,6 +13,7 @@ pub mod envelope;
 pub mod host;
 pub mod id;
 pub mod key;
+pub mod log;
 pub mod login;
 pub mod merkle;
 pub mod order;

@@ -10,6 +10,7 @@ use crate::{
     host::{FleetId, HostId},
     id::{MessageDigest, TargetHash},
     key::{KeyId, PublicKey, SecretKey},
+    log::Log,
     merkle,
     order::{Addressee, Order, SealedOrder},
     presence::Presence,
@@ -72,6 +73,14 @@ impl HostMessage for Presence {
     }
 }
 
+impl HostMessage for Log {
+    const KIND: &'static str = "log";
+
+    fn host(&self) -> &HostId {
+        &self.host
+    }
+}
+
 const RELEASE: &str = "release";
 
 /// Signs a release with each of the keys.
@@ -80,7 +89,7 @@ pub fn sign_release(release: &Release, keys: &[&SecretKey]) -> Bytes {
     Bytes(envelope::seal_sign(payload, &associated_data(RELEASE, &release.fleet), keys))
 }
 
-/// Signs a report or presence with the host's key.
+/// Signs a report, presence or log with the host's key.
 pub fn sign_as_host<T: HostMessage>(message: &T, fleet: &FleetId, key: &SecretKey) -> Vec<u8> {
     envelope::seal_sign1(codec::encode(message), &associated_data(T::KIND, fleet), key)
 }
@@ -143,7 +152,7 @@ pub fn verify_order(
     Ok(order)
 }
 
-/// Verifies a report or presence of a host whose key is pinned.
+/// Verifies a report, presence or log of a host whose key is pinned.
 ///
 /// # Errors
 /// When it is malformed, of another version or host, or not signed by the pinned key.

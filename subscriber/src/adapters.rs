@@ -9,6 +9,7 @@ pub mod link_watch;
 pub mod nix;
 pub mod own_unit;
 pub mod people;
+pub mod printed;
 pub mod reboot_need;
 pub mod record;
 pub mod state_store;

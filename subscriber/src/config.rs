@@ -52,6 +52,9 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where the daemon listens for people at the machine.
     pub control: Option<PathBuf>,
+    /// Whether the fleet is told what activations print.
+    #[serde(default)]
+    pub activation_output: ActivationOutput,
     /// The folder of the Nix store.
     #[serde(default = "default_store_dir")]
     pub store_dir: String,
@@ -79,6 +82,17 @@ pub enum Runner {
     Systemd,
     /// Processes in sessions of their own, for machines without systemd.
     Direct,
+}
+
+/// Where what activations print can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActivationOutput {
+    /// On the host, and the end of it by whoever may read the host's topic of logs.
+    #[default]
+    Published,
+    /// On the host only.
+    Local,
 }
 
 /// How the machine is restarted, and when.
@@ -429,6 +443,7 @@ mod tests {
             (format!("{MINIMAL}\ntls.certificate = \"/c\""), home.clone(), "both or neither"),
             (format!("{MINIMAL}\ntls.ca = \"ca.pem\""), home.clone(), "tls.ca"),
             (format!("{MINIMAL}\nconsent.deadline = \"soon\""), home.clone(), "consent"),
+            (format!("{MINIMAL}\nactivation_output = \"off\""), home.clone(), "activation_output"),
             (format!("{MINIMAL}\nreboot.own_profile = \"p\""), home.clone(), "reboot.own_profile"),
             (format!("{MINIMAL}\nreboot.boot_loader.kind = \"lilo\""), home.clone(), "lilo"),
             (format!("{MINIMAL}\nwindow.opens = [\"Sat\"]"), home.clone(), "lasts"),

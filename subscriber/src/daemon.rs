@@ -13,18 +13,19 @@ use tokio::{
 
 use crate::{
     adapters::{
-        activation::Activator, health::Checks, nix::Nix, own_unit, people, record::Records,
-        state_store::StateFile, systems::Systems, unsynced::Unsynced,
+        activation::Activator, health::Checks, launcher::Launcher, nix::Nix, own_unit, people,
+        printed::Printed, record::Records, state_store::StateFile, systems::Systems,
+        unsynced::Unsynced,
     },
     clock::Clock,
-    config::{Config, Profile, Restart, Runner},
+    config::{ActivationOutput, Config, Profile, Restart, Runner},
     control::server::Control,
     driver::{Driver, Permits},
     identity::{self, Sessions},
     link::{Link, Speaker},
     os::{Linux, System},
     own_update::OwnUpdate,
-    ports::Ports,
+    ports::{Ports, Scribe},
 };
 
 /// How many requests of people at the host wait for their turn.
@@ -91,7 +92,12 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
         identity::make_folder(&roots)
             .with_context(|| format!("cannot make the folder of roots in {}", folder.display()))?;
         let os: System = Arc::new(Linux);
+        let scribe = (config.activation_output == ActivationOutput::Published).then(|| {
+            let launcher = Launcher::new(Arc::clone(&os), config.runner, name.clone(), &folder);
+            Box::new(Printed::new(launcher, link.log_voice(&name))) as Box<dyn Scribe>
+        });
         let ports = Ports {
+            scribe,
             clock: Box::new(move || clock.now()),
             memory: Box::new(memory),
             machine: Box::new(systems(Arc::clone(&os), &profile, config.runner, &link)),

@@ -7,8 +7,8 @@ use herald_core::{
     step,
 };
 use herald_proto::{
-    id::MessageDigest, order::Addressee, rejection::Code, report::Refusal, signing::verify_order,
-    text::Prose, time::Timestamp, trust::Trust,
+    id::MessageDigest, log::Program, order::Addressee, rejection::Code, report::Refusal,
+    signing::verify_order, text::Prose, time::Timestamp, trust::Trust,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -302,6 +302,7 @@ impl Driver {
     async fn run_effect(&mut self, effect: Effect) {
         let (ports, events) = (Rc::clone(&self.ports), self.events.clone());
         let send = move |event| drop(events.send(event));
+        let incarnation = self.state.incarnation;
         match effect {
             Effect::Report(body) => {
                 tracing::debug!(phase = %body.phase, number = body.number, "report");
@@ -377,6 +378,9 @@ impl Driver {
             }
             Effect::Activate { attempt, deadline } => self.current.replace(async move {
                 let end = ports.activation.activate(&attempt, deadline).await;
+                if let Some(scribe) = &ports.scribe {
+                    scribe.ended(&attempt, incarnation, &[Program::Activate]);
+                }
                 let seen = ports.machine.seen().await;
                 send(Event::ActivationEnded { attempt: attempt.number, end, seen });
             }),
@@ -403,6 +407,9 @@ impl Driver {
                 self.check.stop();
                 self.current.replace(async move {
                     let outcome = ports.activation.commit(&attempt).await;
+                    if let Some(scribe) = &ports.scribe {
+                        scribe.ended(&attempt, incarnation, &[Program::Activate, Program::Commit]);
+                    }
                     let seen = ports.machine.seen().await;
                     send(Event::CommitEnded { attempt: attempt.number, outcome, seen });
                 });
@@ -411,6 +418,10 @@ impl Driver {
                 self.check.stop();
                 self.current.replace(async move {
                     let outcome = ports.activation.roll_back(&attempt).await;
+                    // All of them: one that overran its limit was killed by this.
+                    if let Some(scribe) = &ports.scribe {
+                        scribe.ended(&attempt, incarnation, Program::KNOWN);
+                    }
                     let seen = ports.machine.seen().await;
                     send(Event::RollbackEnded { attempt: attempt.number, outcome, seen });
                 });

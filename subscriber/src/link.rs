@@ -19,6 +19,7 @@ use herald_proto::{
     host::{FleetId, HostId, ProfileName},
     id::{BootId, Incarnation, TrustDigest},
     key::SecretKey,
+    log::Log,
     login::host_client_id,
     presence::{Liveness, Presence},
     report::{PhaseName, Report, Systems},
@@ -29,6 +30,7 @@ use herald_proto::{
 use tokio::sync::watch;
 
 use crate::{
+    adapters::printed::About,
     clock,
     config::Config,
     identity::Sessions,
@@ -179,6 +181,11 @@ impl Link {
         ProfileVoice { link: Rc::clone(self), profile: profile.clone() }
     }
 
+    /// Gives what tells the fleet what a profile's programs printed.
+    pub fn log_voice(self: &Rc<Self>, profile: &ProfileName) -> LogVoice {
+        LogVoice { link: Rc::clone(self), profile: profile.clone() }
+    }
+
     /// Takes what the client says, for as long as it lives.
     pub async fn listen(&self, mut inbox: Inbox) {
         while let Some(event) = inbox.next().await {
@@ -316,5 +323,35 @@ impl Voice for ProfileVoice {
                 std::future::pending::<()>().await;
             }
         })
+    }
+}
+
+/// What one profile's programs printed, as the fleet is told.
+pub struct LogVoice {
+    link: Rc<Link>,
+    profile: ProfileName,
+}
+
+impl LogVoice {
+    /// Signs and publishes the end of an output. It is queued while there is no connection.
+    pub fn say(&self, about: About, lines: Vec<Prose>, cut: bool) {
+        let Speaker { fleet, host, key, .. } = &*self.link.speaker;
+        let About { incarnation, attempt, target, program } = about;
+        let log = Log {
+            version: WIRE_VERSION,
+            host: host.clone(),
+            profile: self.profile.clone(),
+            incarnation,
+            attempt,
+            target,
+            time: clock::wall(),
+            program,
+            cut,
+            lines,
+        };
+        let topic = self.link.speaker.topic(Subject::Log(host.clone()));
+        let message = Message::new(topic, sign_as_host(&log, fleet, key));
+        let delivery = self.link.client.publish(message.clone());
+        tokio::spawn(watch_over(message, delivery, Arc::clone(&self.link.owned)));
     }
 }

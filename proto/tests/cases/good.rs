@@ -6,6 +6,7 @@ use herald_proto::{
     codec::{self, MAX_DEPTH},
     id::{Incarnation, MessageDigest, ReleaseId, Sequence, TargetHash},
     key::SecretKey,
+    log::{Log, Program},
     order::SealedOrder,
     presence::Liveness,
     rejection::Code,
@@ -16,12 +17,12 @@ use herald_proto::{
 };
 
 use super::{
-    Expect, Reader, Schema, Vector, as_alpha, forge, hex, host_content, order_content,
-    presence_of_alpha, release_content, report_of_alpha,
+    Expect, Reader, Schema, Vector, as_alpha, forge, hex, host_content, log_of_alpha,
+    order_content, presence_of_alpha, release_content, report_of_alpha,
 };
 use crate::common::{
-    NOW, alice, alpha, bob, carol, fleet, mallory, order, orders, parse, presence, release, report,
-    seal, target, toplevel, tree, trust_text,
+    NOW, alice, alpha, bob, carol, fleet, log, mallory, order, orders, parse, presence, release,
+    report, seal, target, toplevel, tree, trust_text,
 };
 
 fn good(about: &str, verify: Reader, content: serde_json::Value, message: &[u8]) -> Vector {
@@ -40,6 +41,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vector)> {
     all.extend(all_orders());
     all.extend(reports());
     all.extend(presences());
+    all.extend(logs());
     all
 }
 
@@ -228,5 +230,20 @@ fn presences() -> Vec<(&'static str, Vector)> {
     vec![
         ("presence-online", case("a birth", Liveness::Online)),
         ("presence-offline", case("a last will, signed at the birth", Liveness::Offline)),
+    ]
+}
+
+fn logs() -> Vec<(&'static str, Vector)> {
+    let case = |about: &str, log: &Log| {
+        let message = sign_as_host(log, &fleet(), &alpha());
+        good(about, log_of_alpha(), host_content(log), &message)
+    };
+    let silent = Log { cut: false, lines: vec![], program: Program::Unknown(999), ..log() };
+    // As long as a host makes one.
+    let (lines, cut) = Log::last_lines("0123456789abcde\n".repeat(1000).as_bytes());
+    vec![
+        ("log-lines", case("the end of an output", &log())),
+        ("log-none", case("no line, by a program that is not known here", &silent)),
+        ("log-longest", case("8 KiB", &Log { cut, lines, ..log() })),
     ]
 }

@@ -7,8 +7,9 @@ use herald_proto::{
     WIRE_VERSION,
     codec::{self, Bytes},
     host::{FleetId, HostId, ProfileName},
-    id::{BootId, ClosureDigest, Incarnation, ReleaseId, Sequence, TrustDigest},
+    id::{BootId, ClosureDigest, Incarnation, ReleaseId, Sequence, TargetHash, TrustDigest},
     key::{PublicKey, SecretKey},
+    log::{Log, Program},
     merkle::TargetTree,
     order::{Addressee, SealedOrder},
     plan::Plan,
@@ -181,6 +182,21 @@ pub(crate) fn presence(liveness: Liveness) -> Presence {
         boot: BootId::from_bytes([0x22; 16]),
         time: NOW,
         agent: parse("0.1.0"),
+    }
+}
+
+pub(crate) fn log() -> Log {
+    Log {
+        version: WIRE_VERSION,
+        host: host(),
+        profile: parse("system"),
+        incarnation: Incarnation::from_bytes([0x11; 16]),
+        attempt: 7,
+        target: TargetHash::from_bytes([0x44; 32]),
+        time: NOW,
+        program: Program::Activate,
+        cut: true,
+        lines: vec![parse("stopping web.service"), parse("  größer")],
     }
 }
 

@@ -12,6 +12,7 @@ use herald_proto::{
         BootId, ClosureDigest, Incarnation, MerkleHash, MessageDigest, ReleaseId, Sequence,
         TargetHash, TrustDigest,
     },
+    log::{Log, Program},
     order::SealedOrder,
     plan::Plan,
     presence::{Liveness, Presence},
@@ -226,6 +227,26 @@ pub(crate) fn presence() -> impl Strategy<Value = Presence> {
             boot: BootId::from_bytes(ids.1),
             time,
             agent,
+        },
+    )
+}
+
+pub(crate) fn log() -> impl Strategy<Value = Log> {
+    let whom = (any::<u16>(), name(), text("[a-z0-9][a-z0-9_-]{0,20}"));
+    let what = (any::<u64>(), any::<u16>(), any::<bool>());
+    let ids = (any::<[u8; 16]>(), any::<[u8; 32]>());
+    (whom, ids, what, time(), vec(prose(), 0..5)).prop_map(
+        |((version, host, profile), ids, (attempt, program, cut), time, lines)| Log {
+            version,
+            host,
+            profile,
+            incarnation: Incarnation::from_bytes(ids.0),
+            attempt,
+            target: TargetHash::from_bytes(ids.1),
+            time,
+            program: Program::from_code(program),
+            cut,
+            lines,
         },
     )
 }

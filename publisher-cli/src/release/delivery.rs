@@ -16,7 +16,9 @@ use herald_fleet::{
 use herald_proto::{
     host::{HostId, ProfileName},
     id::{ReleaseId, Sequence},
+    log::Log,
     report::Report,
+    signing::Verified,
     topic::{Subject, Topic},
 };
 use tokio::time;
@@ -26,7 +28,9 @@ use crate::{
     connection::{Arrival, Connection},
     progress::Progress,
     random,
-    release::{Operator, Options, latest_sequence, outbound::Outbound, outcome::Ended},
+    release::{
+        Operator, Options, latest_sequence, outbound::Outbound, outcome::Ended, printed::Printed,
+    },
 };
 
 /// How long the broker may take, after a lost connection, to show what it still keeps.
@@ -45,6 +49,7 @@ pub(crate) async fn run(
         readback: ReadBack::new(&composed, operator.basis()),
         watch: Watch::new(&composed),
         outbound: Outbound::new(composed.release.id),
+        printed: Printed::default(),
         progress: Progress::new(composed.orders.iter().map(|order| &order.host)),
         ahead: None,
         unjudged: BTreeSet::new(),
@@ -86,6 +91,7 @@ struct Delivery<'a> {
     readback: ReadBack,
     watch: Watch,
     progress: Progress,
+    printed: Printed,
     /// The highest sequence, not below ours, that was there before ours.
     ahead: Option<Sequence>,
     /// Hosts whose orders gave way to what only a trust file can judge.
@@ -269,6 +275,7 @@ impl Delivery<'_> {
     fn take_report(&mut self, topic: &Topic, payload: &[u8], retained: bool) {
         let report = match self.operator.file.fleet.hear(topic, payload) {
             Ok(Heard::Report(report)) => report,
+            Ok(Heard::Log(log)) => return self.take_log(log),
             Ok(Heard::Rollback(_) | Heard::Presence(_)) => return,
             Err(why) => {
                 tracing::warn!(%topic, %why, "ignored a message");
@@ -286,6 +293,21 @@ impl Delivery<'_> {
         }
         if self.options.watch {
             self.progress.show(&report.host, standing);
+            for line in self.printed.stands(&report.host, standing) {
+                self.progress.say(&line);
+            }
+        }
+    }
+
+    /// Takes what a program printed, if it was about an order of ours.
+    fn take_log(&mut self, log: Verified<Log>) {
+        let is_ours = self.composed.orders.iter().any(|order| {
+            (&order.host, &order.profile, order.hash) == (&log.host, &log.profile, log.target)
+        });
+        if is_ours {
+            for line in self.printed.take(log) {
+                self.progress.say(&line);
+            }
         }
     }
 
@@ -337,6 +359,7 @@ impl Delivery<'_> {
         self.composed = compose(&self.draft, &self.operator.keys())?;
         self.readback = ReadBack::new(&self.composed, self.operator.basis());
         self.watch = Watch::new(&self.composed);
+        self.printed = Printed::default();
         self.outbound.turn_to(self.composed.release.id);
         (self.published, self.took) = (None, BTreeMap::new());
         Ok(())
