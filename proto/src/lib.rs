@@ -16,6 +16,7 @@ pub mod host;
 pub mod http;
 pub mod id;
 pub mod key;
+pub mod log;
 pub mod login;
 pub mod merkle;
 pub mod order;

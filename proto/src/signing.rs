@@ -11,6 +11,7 @@ use crate::{
     host::{FleetId, HostId},
     id::{MessageDigest, TargetHash},
     key::{KeyId, PublicKey, SecretKey},
+    log::Log,
     merkle,
     order::{Addressee, Order, SealedOrder},
     presence::Presence,
@@ -73,6 +74,14 @@ impl HostMessage for Presence {
     }
 }
 
+impl HostMessage for Log {
+    const KIND: &'static str = "log";
+
+    fn host(&self) -> &HostId {
+        &self.host
+    }
+}
+
 /// A message that people sign, in one of the roles of a fleet.
 trait RoleMessage: Wire {
     /// The message type, which is part of what is signed.
@@ -113,7 +122,7 @@ fn sign_in_role<T: RoleMessage>(message: &T, keys: &[&SecretKey]) -> Vec<u8> {
     envelope::seal_sign(codec::encode(message), &aad, keys)
 }
 
-/// Signs a report or presence with the host's key.
+/// Signs a report, presence or log with the host's key.
 pub fn sign_as_host<T: HostMessage>(message: &T, fleet: &FleetId, key: &SecretKey) -> Vec<u8> {
     envelope::seal_sign1(codec::encode(message), &associated_data(T::KIND, fleet), key)
 }
@@ -208,7 +217,7 @@ pub fn verify_order(
     Ok(order)
 }
 
-/// Verifies a report or presence of a host whose key is pinned.
+/// Verifies a report, presence or log of a host whose key is pinned.
 ///
 /// # Errors
 /// When it is malformed, of another version or host, or not signed by the pinned key.

@@ -33,8 +33,12 @@ impl Prose {
     /// Keeps what is printable of a text: control characters become spaces, and of a text that is
     /// too long its end is kept, as the end of an output says what went wrong.
     pub fn lossy(text: &str) -> Self {
-        let clean: String =
-            text.trim().chars().map(|c| if permitted(c) { c } else { ' ' }).collect();
+        Self::lossy_line(text.trim())
+    }
+
+    /// Does the same, and keeps blanks at the ends.
+    pub(crate) fn lossy_line(text: &str) -> Self {
+        let clean: String = text.chars().map(|c| if permitted(c) { c } else { ' ' }).collect();
         let mut start = clean.len().saturating_sub(Self::MAX);
         while !clean.is_char_boundary(start) {
             start += 1;

@@ -3,11 +3,12 @@
 mod common;
 
 use common::{
-    alice, alpha, beacon, carol, fleet, host, host_key, order, presence, reader, report, trust,
-    trust_with_beacons,
+    alice, alpha, beacon, carol, fleet, host, host_key, log, order, presence, reader, report,
+    trust, trust_with_beacons,
 };
 use herald_proto::{
     codec,
+    log::Log,
     presence::{Liveness, Presence},
     report::Report,
     signing::{
@@ -61,4 +62,10 @@ fn a_report_is_refused_after_every_single_damage() {
 fn a_presence_is_refused_after_every_single_damage() {
     let message = sign_as_host(&presence(Liveness::Offline), &fleet(), &alpha());
     every_damage_is_refused(&message, from_host::<Presence>);
+}
+
+#[test]
+fn a_log_is_refused_after_every_single_damage() {
+    let message = sign_as_host(&log(), &fleet(), &alpha());
+    every_damage_is_refused(&message, from_host::<Log>);
 }

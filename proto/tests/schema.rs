@@ -4,6 +4,7 @@
 use std::fmt::Display;
 
 use herald_proto::{
+    log::Program,
     plan::Plan,
     presence::{Hearing, Liveness},
     rejection::Code,
@@ -36,6 +37,7 @@ fn the_schema_lists_every_code_with_its_number_and_no_others() {
     assert_eq!(listed("known-mark"), lines(Mark::KNOWN, Mark::code));
     assert_eq!(listed("known-liveness"), lines(Liveness::KNOWN, Liveness::code));
     assert_eq!(listed("known-hearing"), lines(Hearing::KNOWN, Hearing::code));
+    assert_eq!(listed("known-program"), lines(Program::KNOWN, Program::code));
     assert_eq!(listed("known-phase"), lines(PhaseName::KNOWN, PhaseName::code));
     assert_eq!(listed("known-code"), lines(Code::KNOWN, Code::code));
 }

@@ -56,6 +56,9 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where the daemon listens for people at the machine.
     pub control: Option<PathBuf>,
+    /// Whether the fleet is told what activations print.
+    #[serde(default)]
+    pub activation_output: ActivationOutput,
     /// The folder of the Nix store.
     #[serde(default = "default_store_dir")]
     pub store_dir: String,
@@ -92,6 +95,17 @@ pub enum Runner {
     Systemd,
     /// Processes in sessions of their own, for machines without systemd.
     Direct,
+}
+
+/// Where what activations print can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActivationOutput {
+    /// On the host, and the end of it by whoever may read the host's topic of logs.
+    #[default]
+    Published,
+    /// On the host only.
+    Local,
 }
 
 /// How the machine is restarted, and when.
@@ -465,6 +479,7 @@ mod tests {
             (format!("{MINIMAL}\ntls.certificate = \"/c\""), home.clone(), "both or neither"),
             (format!("{MINIMAL}\ntls.ca = \"ca.pem\""), home.clone(), "tls.ca"),
             (format!("{MINIMAL}\nconsent.deadline = \"soon\""), home.clone(), "consent"),
+            (format!("{MINIMAL}\nactivation_output = \"off\""), home.clone(), "activation_output"),
             (format!("{MINIMAL}\nreboot.own_profile = \"p\""), home.clone(), "reboot.own_profile"),
             (format!("{MINIMAL}\nroom.store = \"12 parsecs\""), home.clone(), "12 parsecs"),
             (format!("{MINIMAL}\nroom.boot_folder = \"b\""), home.clone(), "room.boot_folder"),

@@ -13,11 +13,12 @@ use tokio::{
 
 use crate::{
     adapters::{
-        activation::Activator, health::Checks, nix::Nix, own_unit, people, pruner::Pruner,
-        record::Records, state_store::StateFile, systems::Systems, unsynced::Unsynced,
+        activation::Activator, health::Checks, launcher::Launcher, nix::Nix, own_unit, people,
+        printed::Printed, pruner::Pruner, record::Records, state_store::StateFile,
+        systems::Systems, unsynced::Unsynced,
     },
     clock::Clock,
-    config::{Config, Profile, Restart, Runner},
+    config::{ActivationOutput, Config, Profile, Restart, Runner},
     control::server::Control,
     driver::Driver,
     identity::{self, Sessions},
@@ -25,7 +26,7 @@ use crate::{
     os::{Linux, System},
     own_update::OwnUpdate,
     permits::Permits,
-    ports::Ports,
+    ports::{Ports, Scribe},
     retention::Generations,
     trust_file::TrustFile,
 };
@@ -95,7 +96,12 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
         identity::make_folder(&roots)
             .with_context(|| format!("cannot make the folder of roots in {}", folder.display()))?;
         let os: System = Arc::new(Linux);
+        let scribe = (config.activation_output == ActivationOutput::Published).then(|| {
+            let launcher = Launcher::new(Arc::clone(&os), config.runner, name.clone(), &folder);
+            Box::new(Printed::new(launcher, link.log_voice(&name))) as Box<dyn Scribe>
+        });
         let ports = Ports {
+            scribe,
             clock: Box::new(move || clock.now()),
             memory: Box::new(memory),
             machine: Box::new(systems(Arc::clone(&os), &profile, config.runner, &link)),

@@ -9,6 +9,7 @@ use herald_core::{
 use herald_proto::{
     beacon::Freshness,
     id::MessageDigest,
+    log::Program,
     order::Addressee,
     rejection::Code,
     report::Refusal,
@@ -370,6 +371,7 @@ impl Driver {
     async fn run_effect(&mut self, effect: Effect) {
         let (ports, events) = (Rc::clone(&self.ports), self.events.clone());
         let send = move |event| drop(events.send(event));
+        let incarnation = self.state.incarnation;
         match effect {
             Effect::Report(body) => {
                 tracing::debug!(phase = %body.phase, number = body.number, "report");
@@ -446,6 +448,9 @@ impl Driver {
             }
             Effect::Activate { attempt, deadline } => self.current.replace(async move {
                 let end = ports.activation.activate(&attempt, deadline).await;
+                if let Some(scribe) = &ports.scribe {
+                    scribe.ended(&attempt, incarnation, &[Program::Activate]);
+                }
                 let seen = ports.machine.seen().await;
                 send(Event::ActivationEnded { attempt: attempt.number, end, seen });
             }),
@@ -485,6 +490,9 @@ impl Driver {
                         Ok(()) => ports.activation.commit(&attempt).await,
                         Err(cause) => Err(Failure { cause, retry: false }),
                     };
+                    if let Some(scribe) = &ports.scribe {
+                        scribe.ended(&attempt, incarnation, &[Program::Activate, Program::Commit]);
+                    }
                     let seen = ports.machine.seen().await;
                     send(Event::CommitEnded { attempt: attempt.number, outcome, seen });
                 });
@@ -493,6 +501,10 @@ impl Driver {
                 self.check.stop();
                 self.current.replace(async move {
                     let outcome = ports.activation.roll_back(&attempt).await;
+                    // All of them: one that overran its limit was killed by this.
+                    if let Some(scribe) = &ports.scribe {
+                        scribe.ended(&attempt, incarnation, Program::KNOWN);
+                    }
                     let seen = ports.machine.seen().await;
                     send(Event::RollbackEnded { attempt: attempt.number, outcome, seen });
                 });

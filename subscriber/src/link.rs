@@ -19,6 +19,7 @@ use herald_proto::{
     host::{FleetId, HostId, ProfileName},
     id::BootId,
     key::SecretKey,
+    log::Log,
     login::host_client_id,
     report::{PhaseName, Report, Systems},
     signing::sign_as_host,
@@ -28,6 +29,7 @@ use herald_proto::{
 use tokio::sync::watch;
 
 use crate::{
+    adapters::printed::About,
     clock,
     config::Config,
     heartbeat::Vitals,
@@ -175,6 +177,11 @@ impl Link {
     /// Gives the voice of a profile.
     pub fn voice(self: &Rc<Self>, profile: &ProfileName) -> ProfileVoice {
         ProfileVoice { link: Rc::clone(self), profile: profile.clone() }
+    }
+
+    /// Gives what tells the fleet what a profile's programs printed.
+    pub fn log_voice(self: &Rc<Self>, profile: &ProfileName) -> LogVoice {
+        LogVoice { link: Rc::clone(self), profile: profile.clone() }
     }
 
     /// Takes what the client says, and says that the host is there, for as long as it lives.
@@ -330,5 +337,35 @@ impl Voice for ProfileVoice {
                 std::future::pending::<()>().await;
             }
         })
+    }
+}
+
+/// What one profile's programs printed, as the fleet is told.
+pub struct LogVoice {
+    link: Rc<Link>,
+    profile: ProfileName,
+}
+
+impl LogVoice {
+    /// Signs and publishes the end of an output. It is queued while there is no connection.
+    pub fn say(&self, about: About, lines: Vec<Prose>, cut: bool) {
+        let Speaker { fleet, host, key, .. } = &*self.link.speaker;
+        let About { incarnation, attempt, target, program } = about;
+        let log = Log {
+            version: WIRE_VERSION,
+            host: host.clone(),
+            profile: self.profile.clone(),
+            incarnation,
+            attempt,
+            target,
+            time: clock::wall(),
+            program,
+            cut,
+            lines,
+        };
+        let topic = self.link.speaker.topic(Subject::Log(host.clone()));
+        let message = Message::new(topic, sign_as_host(&log, fleet, key));
+        let delivery = self.link.client.publish(message.clone());
+        tokio::spawn(watch_over(message, delivery, Arc::clone(&self.link.owned)));
     }
 }

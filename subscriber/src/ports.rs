@@ -6,7 +6,12 @@ use herald_core::{
     ActivationEnd, Attempt, Failure, Found, Monotonic, Now, ReportBody, Seen, State, Window,
 };
 use herald_proto::{
-    id::ClosureDigest, report::Progress, store_path::StorePath, target::Target, text::Prose,
+    id::{ClosureDigest, Incarnation},
+    log::Program,
+    report::Progress,
+    store_path::StorePath,
+    target::Target,
+    text::Prose,
     time::Timestamp,
 };
 
@@ -35,6 +40,8 @@ pub struct Ports {
     pub prune: Box<dyn Prune>,
     /// Speaks to the fleet.
     pub voice: Box<dyn Voice>,
+    /// Tells the fleet what programs print; none where that stays on the host.
+    pub scribe: Option<Box<dyn Scribe>>,
 }
 
 /// Keeps the state.
@@ -153,4 +160,11 @@ pub trait Voice {
 
     /// Waits for a fresh connection that the broker has answered.
     fn prove_link(&self) -> Pending<'_, ()>;
+}
+
+/// Tells the fleet what programs print.
+pub trait Scribe {
+    /// Takes what these programs of an attempt have printed, which have ended, and publishes it by
+    /// and by. Nobody waits for that. A program of which it was told before is passed over.
+    fn ended(&self, attempt: &Attempt, incarnation: Incarnation, programs: &[Program]);
 }

@@ -50,6 +50,11 @@ def prose(item):
     return item
 
 
+def boolean(item):
+    need(type(item) is bool, "true or false")
+    return item
+
+
 def embedded(item):
     need(type(item) is bytes, "a byte string")
     return item
@@ -232,7 +237,9 @@ SYSTEM_NAMES = ("running", "booted", "boot_default", "profile", "previous")
 SYSTEMS = fields([(n, name, STORE_PATH, None) for n, name in enumerate(SYSTEM_NAMES, 1)], IGNORE)
 
 
-KINDS = ("plan", "action", "if-reboot-needed", "mark", "liveness", "hearing", "phase", "code")
+KINDS = (
+    "plan", "action", "if-reboot-needed", "mark", "liveness", "hearing", "program", "phase", "code"
+)
 
 
 class Messages:
@@ -318,4 +325,19 @@ class Messages:
         )
         self.beacon = fields(
             [(1, "version", uint(16)), (2, "fleet", FLEET), (3, "issued_at", TIME)], REFUSE
+        )
+        self.log = fields(
+            [
+                (1, "version", uint(16)),
+                (2, "host", HOST),
+                (3, "profile", PROFILE),
+                (4, "incarnation", raw(16)),
+                (5, "attempt", uint(64)),
+                (6, "target", SHA256),
+                (7, "time", TIME),
+                (8, "program", names["program"]),
+                (9, "cut", boolean),
+                (10, "lines", items(prose), []),
+            ],
+            IGNORE,
         )

@@ -17,7 +17,7 @@ use herald_proto::{
 use super::{
     Expect, Reader, Schema, Vector, as_alpha, bad_form,
     forge::{self, Forgery, around_release, encode, entries, first_signature},
-    hex, presence_of_alpha, report_of_alpha,
+    hex, log_of_alpha, presence_of_alpha, report_of_alpha,
 };
 use crate::common::{
     alice, alpha, bob, carol, fleet, mallory, order, orders, parse, presence, report, target,
@@ -303,6 +303,14 @@ fn hosts() -> Vec<Case> {
             "report-as-presence",
             "another kind of message",
             presence_of_alpha(),
+            DIFFERS,
+            Code::BadSignature,
+            good.clone(),
+        ),
+        refused(
+            "report-as-log",
+            "another kind of message",
+            log_of_alpha(),
             DIFFERS,
             Code::BadSignature,
             good,

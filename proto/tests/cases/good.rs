@@ -6,6 +6,7 @@ use herald_proto::{
     codec::{self, MAX_DEPTH},
     id::{Incarnation, MessageDigest, ReleaseId, Sequence, TargetHash},
     key::SecretKey,
+    log::{Log, Program},
     order::SealedOrder,
     presence::{Hearing, Liveness, Presence, TakenOrder},
     rejection::Code,
@@ -17,11 +18,11 @@ use herald_proto::{
 
 use super::{
     Expect, Reader, Schema, Vector, as_alpha, beacon_content, forge, hex, host_content,
-    order_content, presence_of_alpha, release_content, report_of_alpha,
+    log_of_alpha, order_content, presence_of_alpha, release_content, report_of_alpha,
 };
 use crate::common::{
-    NOW, alice, alpha, beacon, bob, carol, fleet, mallory, order, orders, parse, presence, release,
-    report, seal, target, toplevel, tree, trust_text, trust_text_with_beacons,
+    NOW, alice, alpha, beacon, bob, carol, fleet, log, mallory, order, orders, parse, presence,
+    release, report, seal, target, toplevel, tree, trust_text, trust_text_with_beacons,
 };
 
 fn good(about: &str, verify: Reader, content: serde_json::Value, message: &[u8]) -> Vector {
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vector)> {
     all.extend(presences());
     all.extend(beacons());
     all.extend(super::files::good());
+    all.extend(logs());
     all
 }
 
@@ -253,4 +255,19 @@ fn beacons() -> Vec<(&'static str, Vector)> {
     let verify = Reader::Beacon { trust: trust_text_with_beacons() };
     let content = beacon_content(&beacon(), &[carol().public().id()]);
     vec![("beacon", good("signed in the rollout role", verify, content, &message))]
+}
+
+fn logs() -> Vec<(&'static str, Vector)> {
+    let case = |about: &str, log: &Log| {
+        let message = sign_as_host(log, &fleet(), &alpha());
+        good(about, log_of_alpha(), host_content(log), &message)
+    };
+    let silent = Log { cut: false, lines: vec![], program: Program::Unknown(999), ..log() };
+    // As long as a host makes one.
+    let (lines, cut) = Log::last_lines("0123456789abcde\n".repeat(1000).as_bytes());
+    vec![
+        ("log-lines", case("the end of an output", &log())),
+        ("log-none", case("no line, by a program that is not known here", &silent)),
+        ("log-longest", case("8 KiB", &Log { cut, lines, ..log() })),
+    ]
 }

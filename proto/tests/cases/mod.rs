@@ -11,6 +11,7 @@ use herald_proto::{
     host::{FleetId, HostId},
     id::{MessageDigest, TargetHash},
     key::{KeyId, PublicKey, SecretKey},
+    log::Log,
     order::Addressee,
     presence::Presence,
     rejection::Rejection,
@@ -56,6 +57,8 @@ pub(crate) enum Reader {
     Report { fleet: FleetId, host: HostId, key: PublicKey },
     /// A presence of a host whose key is pinned.
     Presence { fleet: FleetId, host: HostId, key: PublicKey },
+    /// A log of a host whose key is pinned.
+    Log { fleet: FleetId, host: HostId, key: PublicKey },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -105,6 +108,8 @@ impl Vector {
                 verify_from_host::<Presence>(&bytes, fleet, host, key)
                     .map(|it| host_content(Verified::into_inner(it)))
             }
+            Reader::Log { fleet, host, key } => verify_from_host::<Log>(&bytes, fleet, host, key)
+                .map(|it| host_content(Verified::into_inner(it))),
         };
         verified.map_or_else(refused, Expect::Ok)
     }
@@ -163,6 +168,11 @@ fn report_of_alpha() -> Reader {
 fn presence_of_alpha() -> Reader {
     let (fleet, host, key) = (common::fleet(), common::host(), common::host_key());
     Reader::Presence { fleet, host, key }
+}
+
+fn log_of_alpha() -> Reader {
+    let (fleet, host, key) = (common::fleet(), common::host(), common::host_key());
+    Reader::Log { fleet, host, key }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -8,8 +8,9 @@ use herald_proto::{
     beacon::Beacon,
     codec::{self, Bytes},
     host::{FleetId, HostId, ProfileName},
-    id::{BootId, ClosureDigest, Incarnation, ReleaseId, Sequence, TrustDigest},
+    id::{BootId, ClosureDigest, Incarnation, ReleaseId, Sequence, TargetHash, TrustDigest},
     key::{PublicKey, SecretKey},
+    log::{Log, Program},
     merkle::TargetTree,
     order::{Addressee, SealedOrder},
     plan::Plan,
@@ -202,6 +203,21 @@ pub(crate) fn presence(liveness: Liveness) -> Presence {
 
 pub(crate) fn beacon() -> Beacon {
     Beacon { version: WIRE_VERSION, fleet: fleet(), issued_at: NOW }
+}
+
+pub(crate) fn log() -> Log {
+    Log {
+        version: WIRE_VERSION,
+        host: host(),
+        profile: parse("system"),
+        incarnation: Incarnation::from_bytes([0x11; 16]),
+        attempt: 7,
+        target: TargetHash::from_bytes([0x44; 32]),
+        time: NOW,
+        program: Program::Activate,
+        cut: true,
+        lines: vec![parse("stopping web.service"), parse("  größer")],
+    }
 }
 
 pub(crate) fn host() -> HostId {

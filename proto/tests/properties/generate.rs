@@ -14,6 +14,7 @@ use herald_proto::{
         BootId, ClosureDigest, Incarnation, MerkleHash, MessageDigest, ReleaseId, Sequence,
         TargetHash, TrustDigest,
     },
+    log::{Log, Program},
     order::SealedOrder,
     plan::Plan,
     presence::{Hearing, Liveness, Presence, TakenOrder},
@@ -273,6 +274,26 @@ pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
         fleet,
         issued_at,
     })
+}
+
+pub(crate) fn log() -> impl Strategy<Value = Log> {
+    let whom = (any::<u16>(), name(), text("[a-z0-9][a-z0-9_-]{0,20}"));
+    let what = (any::<u64>(), any::<u16>(), any::<bool>());
+    let ids = (any::<[u8; 16]>(), any::<[u8; 32]>());
+    (whom, ids, what, time(), vec(prose(), 0..5)).prop_map(
+        |((version, host, profile), ids, (attempt, program, cut), time, lines)| Log {
+            version,
+            host,
+            profile,
+            incarnation: Incarnation::from_bytes(ids.0),
+            attempt,
+            target: TargetHash::from_bytes(ids.1),
+            time,
+            program: Program::from_code(program),
+            cut,
+            lines,
+        },
+    )
 }
 
 /// Well-formed CBOR, with the tags and small keys that messages have.

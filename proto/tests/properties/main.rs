@@ -7,10 +7,12 @@ mod generate;
 use std::fmt::Debug;
 
 use common::{
-    alice, alpha, beacon, carol, fleet, host, host_key, order, presence, report, trust, trust_text,
+    alice, alpha, beacon, carol, fleet, host, host_key, log, order, presence, report, trust,
+    trust_text,
 };
 use herald_proto::{
     codec::{self, MAX_MESSAGE, Wire},
+    log::Log,
     presence::{Liveness, Presence},
     report::Report,
     signing::{
@@ -55,7 +57,7 @@ fn survives_json<T: Serialize + DeserializeOwned + PartialEq + Debug>(
 }
 
 /// Gives bytes to everything that reads bytes from the network.
-fn read_by_all(bytes: &[u8]) -> [bool; 6] {
+fn read_by_all(bytes: &[u8]) -> [bool; 7] {
     let trust = trust(1, &[&alice()]);
     let (fleet, host, key) = (fleet(), host(), host_key());
     [
@@ -65,6 +67,7 @@ fn read_by_all(bytes: &[u8]) -> [bool; 6] {
         verify_beacon(bytes, &common::trust_with_beacons()).is_ok(),
         verify_from_host::<Report>(bytes, &fleet, &host, &key).is_ok(),
         verify_from_host::<Presence>(bytes, &fleet, &host, &key).is_ok(),
+        verify_from_host::<Log>(bytes, &fleet, &host, &key).is_ok(),
     ]
 }
 
@@ -76,6 +79,7 @@ fn good_messages() -> Vec<Vec<u8>> {
         sign_as_host(&report(), &fleet(), &alpha()),
         sign_as_host(&presence(Liveness::Online), &fleet(), &alpha()),
         sign_beacon(&beacon(), &[&carol()]),
+        sign_as_host(&log(), &fleet(), &alpha()),
     ]
 }
 
@@ -118,6 +122,12 @@ proptest! {
     }
 
     #[test]
+    fn every_log_round_trips(message in generate::log()) {
+        round_trips(&message)?;
+        survives_json(&message)?;
+    }
+
+    #[test]
     fn every_release_of_the_fleet_that_is_signed_is_verified(message in generate::release()) {
         let release = herald_proto::release::Release { fleet: fleet(), version: 0, ..message };
         let signed = sign_release(&release, &[&alice()]).0;
@@ -131,14 +141,14 @@ proptest! {
 
     #[test]
     fn random_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-        prop_assert_eq!(read_by_all(&bytes), [false; 6]);
+        prop_assert_eq!(read_by_all(&bytes), [false; 7]);
     }
 
     #[test]
     fn random_cbor_is_refused_without_a_panic(value in generate::cbor()) {
         let mut bytes = vec![];
         ciborium::into_writer(&value, &mut bytes).expect("writing to memory");
-        prop_assert_eq!(read_by_all(&bytes), [false; 6]);
+        prop_assert_eq!(read_by_all(&bytes), [false; 7]);
     }
 
     #[test]
@@ -152,7 +162,7 @@ proptest! {
         let (from, to) = (from.min(to), from.max(to));
         let spliced = [&message[..from], &piece, &message[to..]].concat();
         prop_assume!(spliced != message);
-        prop_assert_eq!(read_by_all(&spliced), [false; 6]);
+        prop_assert_eq!(read_by_all(&spliced), [false; 7]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use herald_proto::{
     host::{HostId, ProfileName},
+    log::Log,
     presence::Presence,
     rejection::Rejection,
     report::Report,
@@ -20,6 +21,8 @@ pub enum Heard {
     Rollback(Verified<Report>),
     /// Whether it is connected.
     Presence(Verified<Presence>),
+    /// What a program of it printed.
+    Log(Verified<Log>),
 }
 
 /// A message that counts for nothing.
@@ -65,6 +68,7 @@ impl Fleet {
             }
             Subject::Event(host) => self.report(host, None, payload).map(Heard::Report),
             Subject::Presence(host) => self.verify(host, payload).map(Heard::Presence),
+            Subject::Log(host) => self.verify(host, payload).map(Heard::Log),
             _ => Err(Unheard::OtherTopic(topic.clone())),
         }
     }
@@ -127,6 +131,8 @@ mod tests {
             (status("a", "system"), vec![], "cleared"),
             (status("a", "system"), vec![1, 2, 3], "CBOR"),
             (Subject::Presence("a".parse().unwrap()), by(1), "is wrong"),
+            (Subject::Log("a".parse().unwrap()), by(1), "is wrong"),
+            (Subject::Log("a".parse().unwrap()), vec![], "cleared"),
             (Subject::Beacon, by(1), "no topic"),
         ];
         for (subject, payload, expected) in cases {

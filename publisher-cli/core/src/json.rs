@@ -7,6 +7,7 @@ use std::time::Duration;
 use herald_proto::{
     host::{FleetId, HostId, ProfileName, System, UnitName},
     id::{ClosureDigest, Incarnation, ReleaseId, Sequence, TargetHash, TrustDigest},
+    log::{Log, Program},
     rejection::Code,
     release::Release,
     report::{Hold, PhaseName, Progress, Refusal, Report},
@@ -93,6 +94,22 @@ pub struct Line<'a> {
     profile: &'a ProfileName,
     #[serde(flatten)]
     report: Said<'a>,
+}
+
+/// A line of `herald listen --logs --json` about what a program printed.
+#[derive(Debug, Serialize)]
+pub struct LogLine<'a> {
+    kind: &'static str,
+    host: &'a HostId,
+    profile: &'a ProfileName,
+    program: Program,
+    attempt: u64,
+    incarnation: Incarnation,
+    target: TargetHash,
+    time_ms: Timestamp,
+    /// Whether more was printed before these lines.
+    cut: bool,
+    lines: &'a [Prose],
 }
 
 /// One host of `herald publish --json`.
@@ -223,6 +240,24 @@ impl<'a> Line<'a> {
             host: &report.host,
             profile: &report.profile,
             report: Said::of(report),
+        }
+    }
+}
+
+impl<'a> LogLine<'a> {
+    /// Shows what a program printed.
+    pub fn of(log: &'a Log) -> Self {
+        Self {
+            kind: "log",
+            host: &log.host,
+            profile: &log.profile,
+            program: log.program,
+            attempt: log.attempt,
+            incarnation: log.incarnation,
+            target: log.target,
+            time_ms: log.time,
+            cut: log.cut,
+            lines: &log.lines,
         }
     }
 }

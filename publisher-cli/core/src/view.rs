@@ -137,6 +137,7 @@ impl FleetView {
             Heard::Rollback(report) => {
                 self.hosts.get_mut(&report.host).is_some_and(|view| view.take_rollback(report))
             }
+            Heard::Log(log) => log.profile == self.profile && self.hosts.contains_key(&log.host),
             Heard::Presence(presence) => {
                 self.hosts.get_mut(&presence.host).is_some_and(|view| view.take_presence(presence))
             }

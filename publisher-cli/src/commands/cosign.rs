@@ -149,7 +149,7 @@ async fn survey(
         let filters = file
             .targets()
             .iter()
-            .flat_map(|target| release::filters(fleet, &target.profile, &target.host));
+            .flat_map(|target| release::filters(fleet, &target.profile, &target.host, false));
         let access = operator.file.access()?;
         let mut connection =
             Connection::open(access, filters.collect(), args.connect_timeout).await?;

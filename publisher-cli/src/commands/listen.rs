@@ -2,7 +2,12 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use herald_fleet::{heard::Heard, json::Line, outcome::Cause, view::FleetView};
+use herald_fleet::{
+    heard::Heard,
+    json::{Line, LogLine},
+    outcome::Cause,
+    view::FleetView,
+};
 use herald_proto::{
     host::{HostId, ProfileName},
     report::Report,
@@ -15,6 +20,7 @@ use crate::{
     fleet_file::FleetFile,
     output,
     progress::one_line,
+    release::printed::lines,
 };
 
 /// Print verified reports and roll backs as they come.
@@ -29,7 +35,10 @@ pub(crate) struct Args {
     /// Which profile of the hosts
     #[arg(long, default_value = "system")]
     profile: ProfileName,
-    /// End after so many lines
+    /// Print what activations, commits and roll backs printed, too
+    #[arg(long)]
+    logs: bool,
+    /// End after so many reports and logs
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// How long connecting may take
@@ -56,7 +65,7 @@ async fn listen(args: &Args, file: &FleetFile) -> anyhow::Result<()> {
     let fleet = &file.fleet;
     let chosen = |host: &&HostId| args.hosts.is_empty() || args.hosts.contains(host);
     let hosts: Vec<_> = fleet.hosts().filter(chosen).collect();
-    let filters = hosts.iter().flat_map(|host| filters(file, host, &args.profile)).collect();
+    let filters = hosts.iter().flat_map(|host| filters(file, host, args)).collect();
     let mut connection = Connection::open(file.access()?, filters, args.connect_timeout).await?;
     let mut view = FleetView::new(args.profile.clone(), hosts);
     let mut left = args.count;
@@ -72,19 +81,26 @@ async fn listen(args: &Args, file: &FleetFile) -> anyhow::Result<()> {
                 continue;
             }
         };
-        let (report, rollback) = match view.observe(fleet, &topic, &payload) {
-            Ok(Some(Heard::Report(report))) => (report, false),
-            Ok(Some(Heard::Rollback(report))) => (report, true),
-            Ok(Some(Heard::Presence(_)) | None) => continue,
+        let heard = match view.observe(fleet, &topic, &payload) {
+            Ok(Some(heard)) => heard,
+            Ok(None) => continue,
             Err(why) => {
                 output::note(&format!("ignored a message on {topic}: {why}"));
                 continue;
             }
         };
-        if args.json {
-            output::json(&Line::of(&report, rollback))?;
-        } else {
-            output::line(&text(&report, rollback))?;
+        match (&heard, args.json) {
+            (Heard::Presence(_), _) => continue,
+            (Heard::Report(report), true) => output::json(&Line::of(report, false))?,
+            (Heard::Rollback(report), true) => output::json(&Line::of(report, true))?,
+            (Heard::Log(log), true) => output::json(&LogLine::of(log))?,
+            (Heard::Report(report), false) => output::line(&text(report, false))?,
+            (Heard::Rollback(report), false) => output::line(&text(report, true))?,
+            (Heard::Log(log), false) => {
+                for line in lines(log) {
+                    output::line(&format!("{}  {line}", log.time))?;
+                }
+            }
         }
         left = left.map(|left| left - 1);
     }
@@ -93,13 +109,16 @@ async fn listen(args: &Args, file: &FleetFile) -> anyhow::Result<()> {
 }
 
 /// Reports are on two topics: the latest is retained, and every one is an event.
-fn filters(file: &FleetFile, host: &HostId, profile: &ProfileName) -> [Filter; 3] {
-    [
-        Subject::Status(host.clone(), profile.clone()),
-        Subject::Rollback(host.clone(), profile.clone()),
+/// Not every login may read logs.
+fn filters(file: &FleetFile, host: &HostId, args: &Args) -> Vec<Filter> {
+    let subjects = [
+        Subject::Status(host.clone(), args.profile.clone()),
+        Subject::Rollback(host.clone(), args.profile.clone()),
         Subject::Event(host.clone()),
-    ]
-    .map(|subject| Filter::Exactly(file.fleet.topic(subject)))
+    ];
+    let log = args.logs.then(|| Subject::Log(host.clone()));
+    let exactly = |subject| Filter::Exactly(file.fleet.topic(subject));
+    subjects.into_iter().chain(log).map(exactly).collect()
 }
 
 fn text(report: &Report, rollback: bool) -> String {

@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Args, global: &Global, began: Instant) -> anyhow::
     let options = &args.composing.options;
     let operator = Operator::load(global, &options.keys.keys).await?;
     operator.check_enough(&operator.key_ids(), None)?;
-    let Composition { plan, online } = args.composing.compose(&operator).await?;
+    let Composition { plan, online } = args.composing.compose(&operator, args.follow.watch).await?;
     match online {
         Some((survey, connection)) if !options.dry_run => {
             release::send(operator, options, &args.follow, plan, survey, connection, began).await
@@ -85,10 +85,9 @@ async fn publish_file(args: Args, global: &Global, began: Instant) -> anyhow::Re
 
     let profile = &release_file::profile(&file);
     let fleet = &operator.file.fleet;
-    let filters = file
-        .targets()
-        .iter()
-        .flat_map(|target| release::filters(fleet, &target.profile, &target.host));
+    let filters = file.targets().iter().flat_map(|target| {
+        release::filters(fleet, &target.profile, &target.host, args.follow.watch)
+    });
     let access = operator.file.access()?;
     let mut connection =
         Connection::open(access, filters.collect(), options.connect_timeout).await?;

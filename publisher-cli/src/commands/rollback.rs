@@ -38,7 +38,8 @@ pub(crate) async fn run(args: Args, global: &Global, began: Instant) -> anyhow::
     operator.check_enough(&operator.key_ids(), None)?;
     operator.file.require(&hosts)?;
     let (fleet, profile) = (&operator.file.fleet, &options.profile);
-    let filters = hosts.iter().flat_map(|host| release::filters(fleet, profile, host));
+    let filters =
+        hosts.iter().flat_map(|host| release::filters(fleet, profile, host, follow.watch));
     let (access, within) = (operator.file.access()?, options.connect_timeout);
     let mut connection = Connection::open(access, filters.collect(), within).await?;
     let mut survey = Survey::new(&operator, &options.profile, &hosts, &mut connection);

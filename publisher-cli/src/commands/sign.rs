@@ -42,7 +42,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     let options = &args.composing.options;
     let operator = Operator::load(global, &options.keys.keys).await?;
     let generations = operator.file.require_trust()?;
-    let Composition { plan, online } = args.composing.compose(&operator).await?;
+    let Composition { plan, online } = args.composing.compose(&operator, false).await?;
     let mut highest = None;
     if let Some((mut survey, mut connection)) = online {
         survey.settle(&operator, &mut connection).await?;

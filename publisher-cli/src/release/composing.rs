@@ -79,8 +79,13 @@ pub(crate) struct Composition {
 }
 
 impl Composing {
-    /// Puts the release together; asks Nix for the closures, and the broker for what hosts say.
-    pub(crate) async fn compose(&self, operator: &Operator) -> anyhow::Result<Composition> {
+    /// Puts the release together; asks Nix for the closures, and the broker for what hosts say;
+    /// to `watch` is to hear what programs there print, too.
+    pub(crate) async fn compose(
+        &self,
+        operator: &Operator,
+        watch: bool,
+    ) -> anyhow::Result<Composition> {
         let options = &self.options;
         let wanted = wanted::collect(&self.host, self.from.as_deref())?;
         operator.file.require(wanted.keys())?;
@@ -90,7 +95,7 @@ impl Composing {
             return Ok(Composition { plan, online: None });
         }
         let (fleet, profile) = (&operator.file.fleet, &options.profile);
-        let filters = wanted.keys().flat_map(|host| release::filters(fleet, profile, host));
+        let filters = wanted.keys().flat_map(|host| release::filters(fleet, profile, host, watch));
         let connecting =
             Connection::open(operator.file.access()?, filters.collect(), options.connect_timeout);
         // Nix is asked while the connection is made.

@@ -16,7 +16,9 @@ use herald_fleet::{
 use herald_proto::{
     host::{HostId, ProfileName},
     id::{ReleaseId, Sequence},
+    log::Log,
     report::Report,
+    signing::Verified,
     topic::{Subject, Topic},
 };
 use tokio::time;
@@ -26,7 +28,9 @@ use crate::{
     connection::{Arrival, Connection},
     progress::Progress,
     random,
-    release::{Follow, Operator, latest_sequence, outbound::Outbound, outcome::Ended},
+    release::{
+        Follow, Operator, latest_sequence, outbound::Outbound, outcome::Ended, printed::Printed,
+    },
 };
 
 /// How long the broker may take, after a lost connection, to show what it still keeps.
@@ -63,6 +67,7 @@ pub(crate) async fn run(
         readback: ReadBack::new(&composed, operator.basis()),
         watch: Watch::new(&composed),
         outbound: Outbound::new(composed.release.id),
+        printed: Printed::default(),
         progress: Progress::new(composed.orders.iter().map(|order| &order.host)),
         ahead: None,
         unjudged: BTreeSet::new(),
@@ -104,6 +109,7 @@ struct Delivery<'a> {
     readback: ReadBack,
     watch: Watch,
     progress: Progress,
+    printed: Printed,
     /// The highest sequence, not below ours, that was there before ours.
     ahead: Option<Sequence>,
     /// Hosts whose orders gave way to what only a trust file can judge.
@@ -287,6 +293,7 @@ impl Delivery<'_> {
     fn take_report(&mut self, topic: &Topic, payload: &[u8], retained: bool) {
         let report = match self.operator.file.fleet.hear(topic, payload) {
             Ok(Heard::Report(report)) => report,
+            Ok(Heard::Log(log)) => return self.take_log(log),
             Ok(Heard::Rollback(_) | Heard::Presence(_)) => return,
             Err(why) => {
                 tracing::warn!(%topic, %why, "ignored a message");
@@ -304,6 +311,21 @@ impl Delivery<'_> {
         }
         if self.follow.watch {
             self.progress.show(&report.host, standing);
+            for line in self.printed.stands(&report.host, standing) {
+                self.progress.say(&line);
+            }
+        }
+    }
+
+    /// Takes what a program printed, if it was about an order of ours.
+    fn take_log(&mut self, log: Verified<Log>) {
+        let is_ours = self.composed.orders.iter().any(|order| {
+            (&order.host, &order.profile, order.hash) == (&log.host, &log.profile, log.target)
+        });
+        if is_ours {
+            for line in self.printed.take(log) {
+                self.progress.say(&line);
+            }
         }
     }
 
@@ -361,6 +383,7 @@ impl Delivery<'_> {
         self.composed = self.operator.compose(draft).await?;
         self.readback = ReadBack::new(&self.composed, self.operator.basis());
         self.watch = Watch::new(&self.composed);
+        self.printed = Printed::default();
         self.outbound.turn_to(self.composed.release.id);
         (self.published, self.took) = (None, BTreeMap::new());
         Ok(())

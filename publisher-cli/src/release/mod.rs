@@ -7,6 +7,7 @@ pub(crate) mod options;
 pub(crate) mod outbound;
 pub(crate) mod outcome;
 pub(crate) mod preview;
+pub(crate) mod printed;
 pub(crate) mod survey;
 
 pub(crate) use composing::Composing;
@@ -86,11 +87,18 @@ pub(crate) async fn send(
 
 /// Gives the filters for what concerns an order: its topic, and its host's status. A host publishes
 /// a roll back before the status that says so: whoever waits for the status alone leaves nothing
-/// behind that an older status contradicts.
-pub(crate) fn filters(fleet: &Fleet, profile: &ProfileName, host: &HostId) -> [Filter; 2] {
-    let (host, profile) = (host.clone(), profile.clone());
-    [Subject::Desired(host.clone(), profile.clone()), Subject::Status(host, profile)]
-        .map(|subject| Filter::Exactly(fleet.topic(subject)))
+/// behind that an older status contradicts. Whoever watches hears what programs there print, too.
+pub(crate) fn filters(
+    fleet: &Fleet,
+    profile: &ProfileName,
+    host: &HostId,
+    watch: bool,
+) -> Vec<Filter> {
+    let order = Subject::Desired(host.clone(), profile.clone());
+    let status = Subject::Status(host.clone(), profile.clone());
+    let log = watch.then(|| Subject::Log(host.clone()));
+    let exactly = |subject| Filter::Exactly(fleet.topic(subject));
+    [order, status].into_iter().chain(log).map(exactly).collect()
 }
 
 /// Gives the highest sequence that hosts with a right clock take.

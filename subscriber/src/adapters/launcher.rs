@@ -65,6 +65,18 @@ impl Role {
     }
 }
 
+/// Where what a process prints can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// In a file, until the attempt's files are removed.
+    File(PathBuf),
+    /// In the journal.
+    Journal {
+        /// As that of a unit.
+        unit: String,
+    },
+}
+
 /// Starts, watches and stops processes of one profile.
 #[derive(Debug, Clone)]
 pub struct Launcher {
@@ -125,6 +137,14 @@ impl Launcher {
         match self.runner {
             Runner::Direct => Some(self.file(role, attempt, "log")),
             Runner::Systemd => None,
+        }
+    }
+
+    /// Says where what a process prints can be read.
+    pub fn output(&self, role: Role, attempt: u64) -> Output {
+        match self.runner {
+            Runner::Direct => Output::File(self.file(role, attempt, "log")),
+            Runner::Systemd => Output::Journal { unit: self.unit(role, attempt) },
         }
     }
 

@@ -70,6 +70,7 @@ async fn follow(process: Process) {
     let (messages, orders) = watch::channel(Vec::new());
     let clock = world.clone();
     let ports = Ports {
+        scribe: None,
         clock: Box::new(move || clock.machine().now()),
         memory: Box::new(Watched { memory, process: process.clone() }),
         machine: Box::new(Systems {
