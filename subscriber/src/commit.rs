@@ -11,6 +11,7 @@ use crate::{
         command,
         record::{Outcome, Records},
         switch_folder::{FOREIGN_SWITCH_LIMIT, SwitchFolder},
+        systems::store_path_at,
     },
     durable,
     os::System,
@@ -47,6 +48,15 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
     // Where it is not free in time, `boot` says so.
     SwitchFolder::beside(&record.current).wait_until_free(&*os, FOREIGN_SWITCH_LIMIT).await;
     let committed = async {
+        // What was proved is the new system, running. What only boots next proves nothing.
+        let proved = record.activates || record.reboot.is_some();
+        if let Some(system) = store_path_at(&*os, &record.current)
+            && proved
+            && system != record.target
+            && system != record.previous
+        {
+            return Err(format!("{system} was activated meanwhile; nothing was touched"));
+        }
         if record.profile_is_anothers(&os) {
             return Err(format!("somebody set {} meanwhile", record.profile.display()));
         }

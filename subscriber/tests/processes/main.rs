@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test helper fails by panicking")]
 
 mod arm;
+mod commit;
 #[path = "../common/mod.rs"]
 mod common;
 mod dead_man;
