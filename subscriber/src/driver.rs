@@ -1,11 +1,8 @@
 //! The one loop of a profile: event, step, persist, effects.
 
-use std::{io, rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
-use herald_core::{
-    Capabilities, Effect, Event, Failure, Illegal, Realised, ReportBody, Seen, Standing, State,
-    Step, Wake, step,
-};
+use herald_core::{Capabilities, Effect, Event, Failure, Illegal, Realised, Standing, State, step};
 use herald_proto::{
     beacon::Freshness,
     id::MessageDigest,
@@ -19,29 +16,30 @@ use herald_proto::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
     time::{Instant, sleep},
 };
 
 use crate::{
-    adapters::state_store,
     permits::{Permit, Permits},
     ports::Ports,
     request::{Asked, Refused, Request, Status, wanted_back},
     trust_file::TrustFile,
 };
 
-/// How long to wait before a state that could not be stored is stored again.
-const STORE_RETRY: Duration = Duration::from_secs(5);
+mod storing;
+mod task;
+mod waits;
+
+use self::{
+    task::Task,
+    waits::{settled_look, until_wake},
+};
+
 /// How often the wall clock is looked at while something waits for a time of day: it may jump.
 const WALL_CLOCK_CHECK: Duration = Duration::from_secs(30);
 /// How long after its start the driver waits for a connection before it takes there to be none.
 /// Whether there is one decides whether a new system has to reach the broker.
 const FIRST_CONNECTION: Duration = Duration::from_secs(60);
-/// How often it looks for one.
-const CONNECTION_CHECK: Duration = Duration::from_millis(250);
-/// The shortest sleep before a tick, so that a clock that stands still costs nothing.
-const SHORTEST_SLEEP: Duration = Duration::from_millis(20);
 
 /// Drives one profile.
 pub struct Driver {
@@ -64,31 +62,6 @@ pub struct Driver {
     has_stored: bool,
     /// When the phase began; none where it was the same when the driver was made.
     since: Option<Timestamp>,
-}
-
-/// Something that is under way; a new one ends the old.
-#[derive(Default)]
-struct Task(Option<JoinHandle<()>>);
-
-impl Task {
-    fn replace(&mut self, work: impl Future<Output = ()> + 'static) {
-        self.stop();
-        self.0 = Some(tokio::task::spawn_local(work));
-    }
-
-    fn stop(&mut self) {
-        if let Some(handle) = self.0.take() {
-            handle.abort();
-        }
-    }
-
-    /// Stops it, and waits until the programs that it ran are told to end.
-    async fn end(&mut self) {
-        if let Some(handle) = self.0.take() {
-            handle.abort();
-            let _ = handle.await;
-        }
-    }
 }
 
 impl Driver {
@@ -135,10 +108,10 @@ impl Driver {
             self.sweep().await;
         }
         self.ports.voice.keep_in_mind(&self.state);
+        let mut trust = self.trust.changes();
         let found = self.ports.activation.found(self.state.phase.attempt_number()).await;
         let seen = self.ports.machine.seen().await;
         let _ = self.handle(Event::Started { seen, found }).await;
-        let mut trust = self.trust.changes();
         loop {
             let event = tokio::select! {
                 // In this order, so that one history leads to one outcome.
@@ -311,63 +284,6 @@ impl Driver {
         }
     }
 
-    /// Makes the new state durable. Nothing follows from a state that is not: while it can't be
-    /// stored the host says so, and waits, for as long as that takes.
-    async fn persist(&mut self, next: &mut Step) {
-        if state_store::encode(&next.state) != state_store::encode(&self.state) {
-            let (from, to) = (self.state.phase.name(), next.state.phase.name());
-            if from != to {
-                self.since = Some((self.ports.clock)().wall);
-                tracing::info!(profile = %self.reader.profile, %from, %to, "phase");
-            }
-            // The number after the last one that is stored is for saying that nothing can be. The
-            // run before may have said it, and could not store that it had.
-            let mut reserved = false;
-            if !self.has_stored {
-                next.skip_a_report_number();
-                reserved = true;
-            }
-            let mut said = false;
-            while let Err(error) = self.ports.memory.save(&next.state) {
-                tracing::error!(%error, "the state can't be stored; trying again");
-                if !said {
-                    if !reserved {
-                        next.skip_a_report_number();
-                    }
-                    self.say_not_stored(&error).await;
-                    said = true;
-                }
-                sleep(STORE_RETRY).await;
-            }
-            self.has_stored = true;
-        }
-        self.state = next.state.clone();
-        self.ports.voice.keep_in_mind(&self.state);
-    }
-
-    /// Reports that the host is stuck where it was.
-    async fn say_not_stored(&self, error: &io::Error) {
-        let (code, what_to_do) = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                (Code::DiskFull, "make room")
-            }
-            _ => (Code::StateNotStored, "look at the disk"),
-        };
-        let detail = format!(
-            "the state can't be stored, and nothing goes on until it can; {what_to_do}: {error}"
-        );
-        let body = ReportBody {
-            number: self.state.reports + 1,
-            phase: self.state.phase.name(),
-            code: Some(code),
-            detail: Some(Prose::lossy(&detail)),
-            order: self.state.phase.order(),
-            refusal: self.state.refusal.clone(),
-            progress: None,
-        };
-        self.ports.voice.report(&self.state, body, &self.ports.machine.seen().await);
-    }
-
     async fn run_effect(&mut self, effect: Effect) {
         let (ports, events) = (Rc::clone(&self.ports), self.events.clone());
         let send = move |event| drop(events.send(event));
@@ -535,26 +451,4 @@ impl Driver {
             drop(permit);
         });
     }
-}
-
-/// Looks at the machine, once it is connected or has had the time for it.
-async fn settled_look(ports: &Ports, settled: Instant) -> Seen {
-    loop {
-        let seen = ports.machine.seen().await;
-        if seen.connected || Instant::now() >= settled {
-            return seen;
-        }
-        sleep(CONNECTION_CHECK).await;
-    }
-}
-
-/// Sleeps until the state wants to be woken.
-async fn until_wake(state: &State, ports: &Ports) {
-    let now = (ports.clock)();
-    let span = match state.wake() {
-        None => return std::future::pending().await,
-        Some(Wake::Monotonic(at)) => at.since(now.monotonic),
-        Some(Wake::Wall(at)) => at.since(state.time(&now)).min(WALL_CLOCK_CHECK),
-    };
-    sleep(span.max(SHORTEST_SLEEP)).await;
 }

@@ -4,6 +4,7 @@ mod kit;
 
 use std::time::Duration;
 
+use ciborium::Value;
 use herald_core::{Effect, Event, Evidence};
 use herald_proto::{rejection::Code, report::PhaseName, text::Prose};
 use kit::{
@@ -207,4 +208,33 @@ fn the_health_of_another_system_confirms_nothing() {
     assert_eq!(host.phase(), PhaseName::Confirming);
     host.overrun();
     assert_eq!((host.phase(), host.code()), (PhaseName::RollingBack, Some(Code::Unhealthy)));
+}
+
+#[test]
+fn a_state_of_a_version_that_kept_no_messages_is_read_and_asks_for_no_trust() {
+    let host = Stop::Activating.reach();
+    let mut state = Value::serialized(&host.state).unwrap();
+    forget(&mut state, "evidence");
+    let mut older = host.clone();
+    older.state = state.deserialized().unwrap();
+    assert_ne!(older.state, host.state);
+    let effects = older.activate(exited(0));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::CheckTrust { .. })));
+    older.link();
+    older.check(Ok(()));
+    older.pass(SECOND);
+    older.check(Ok(()));
+    assert_eq!(older.phase(), PhaseName::Committing);
+}
+
+/// Takes a field away, wherever it stands.
+fn forget(value: &mut Value, field: &str) {
+    match value {
+        Value::Map(entries) => {
+            entries.retain(|(key, _)| key.as_text() != Some(field));
+            entries.iter_mut().for_each(|(_, value)| forget(value, field));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| forget(item, field)),
+        _ => {}
+    }
 }
