@@ -113,6 +113,12 @@ impl ReleaseFile {
         Self { gathering, targets, tree }
     }
 
+    /// Tells whether bytes begin as a release file does, be it a good one or not.
+    pub fn is_one(bytes: &[u8]) -> bool {
+        // A map, of which the first key is 1, and a text of 14 bytes.
+        bytes.get(1..3) == Some(&[0x01, 0x6e]) && bytes[3..].starts_with(FORMAT.as_bytes())
+    }
+
     /// Reads a file, and compares its parts. The signatures are not verified by that.
     ///
     /// # Errors

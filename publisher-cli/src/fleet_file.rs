@@ -50,6 +50,9 @@ impl FleetFile {
             }
             None => None,
         };
+        for trust in generations.iter().flat_map(Generations::all) {
+            fleet.check_apart(trust).with_context(wrong)?;
+        }
         let given = global.access.clone();
         Ok(Self { generations, path, fleet, broker, given })
     }

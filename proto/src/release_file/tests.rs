@@ -33,6 +33,7 @@ fn a_file_is_read_as_it_was_written() {
     assert_eq!(read.targets(), written.targets());
     assert_eq!(read.gathering(), written.gathering());
     assert_eq!(read.to_bytes(), written.to_bytes());
+    assert!(ReleaseFile::is_one(&written.to_bytes()) && !ReleaseFile::is_one(&[0xa4, 1, 0x6e]));
     assert!(read.orders().eq(written.orders()));
     assert_eq!(read.orders().count(), 3);
 }

@@ -7,9 +7,10 @@ use std::{
 
 use herald_proto::{
     host::{FleetId, HostId, ProfileName},
-    key::{KeyId, PublicKey},
+    key::{KeyId, KeyName, PublicKey},
     login::BrokerName,
     topic::{Filter, Subject, Topic},
+    trust::Trust,
 };
 
 /// A fleet as its operator wrote it down.
@@ -90,6 +91,17 @@ pub enum BadFleet {
         /// The other host.
         second: HostId,
     },
+    /// A host's key in a role of the trust: whoever has the host could sign for all others.
+    #[error(
+        "the host {host} has the key {name} of the trust file: a host's key signs its reports and \
+         nothing else, make operators their own"
+    )]
+    OperatorsKey {
+        /// The host.
+        host: HostId,
+        /// The key's name in the trust file.
+        name: KeyName,
+    },
 }
 
 #[derive(serde::Deserialize)]
@@ -124,6 +136,22 @@ impl Fleet {
         }
         let FleetFile { fleet: id, broker, login, tls, trust, older_trusts, hosts } = file;
         Ok(Self { id, broker, login, tls, trust, older_trusts, hosts })
+    }
+
+    /// Checks that no host has a key with a role in the trust.
+    ///
+    /// # Errors
+    /// The first host that has one.
+    pub fn check_apart(&self, trust: &Trust) -> Result<(), BadFleet> {
+        let roles = [Some(trust.release()), trust.rollout()];
+        for (host, Host { key }) in &self.hosts {
+            let shared = roles.iter().flatten().find_map(|role| role.key(key.id()));
+            if let Some(shared) = shared {
+                let (host, name) = (host.clone(), shared.name().clone());
+                return Err(BadFleet::OperatorsKey { host, name });
+            }
+        }
+        Ok(())
     }
 
     /// Gives the fleet's name.
@@ -247,6 +275,24 @@ mod tests {
             let refusal = refusal(&text);
             assert!(refusal.contains(expected), "{refusal}");
             assert!(refusal.contains("line "), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_host_with_an_operator_s_key_of_either_role_is_refused() {
+        let trust = |release: u8, rollout: u8| {
+            let [release, rollout] = [release, rollout].map(|n| host_key(n).public().to_string());
+            let text = format!(
+                "fleet = \"home\"\n[release]\nthreshold = 1\nkeys = [{release:?}]\n\
+                 [rollout]\nthreshold = 1\nkeys = [{rollout:?}]"
+            );
+            Trust::from_toml(&text).unwrap()
+        };
+        let fleet = Fleet::from_toml(&file(&host("a", 1))).unwrap();
+        assert!(fleet.check_apart(&trust(101, 102)).is_ok());
+        for shared in [trust(1, 102), trust(101, 1)] {
+            let refused = fleet.check_apart(&shared).unwrap_err().to_string();
+            assert!(refused.starts_with("the host a has the key host-1"), "{refused}");
         }
     }
 

@@ -114,11 +114,6 @@ impl Generations {
         &self.current
     }
 
-    /// Tells whether there are older ones.
-    pub fn has_older(&self) -> bool {
-        !self.older.is_empty()
-    }
-
     /// Gives all of them, the current one first.
     pub fn all(&self) -> impl Iterator<Item = &Trust> {
         [&self.current].into_iter().chain(&self.older)

@@ -79,6 +79,9 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
         return Ok(ExitCode::SUCCESS);
     }
 
+    if args.json && !args.yes {
+        bail!("with --json nobody is shown what to agree to: say --yes, or --show to sign nothing");
+    }
     release_file::check_time(file.release(), clock::now())?;
     let keys = keys::signers(&args.keys.keys, Some(generations)).await?;
     generations.check_role(keys.iter().map(keys::Signer::public))?;

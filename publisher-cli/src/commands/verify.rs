@@ -8,6 +8,7 @@ use herald_proto::{
     codec::MAX_MESSAGE,
     key::KeyId,
     order::Order,
+    release_file::ReleaseFile,
     signing::{self, Verified},
     trust::Trust,
 };
@@ -60,6 +61,9 @@ pub(crate) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     file.take(MAX_MESSAGE as u64 + 1)
         .read_to_end(&mut message)
         .with_context(|| format!("cannot read {shown}"))?;
+    if ReleaseFile::is_one(&message) {
+        bail!("{shown} is a release file: `herald cosign {shown} --show` shows what is in it");
+    }
     match signing::verify_any_order(&message, &trust) {
         Ok(order) if args.json => output::json(&Sound::of(&order, &trust))?,
         Ok(order) => output::line(summary(&order, &trust).trim_end())?,

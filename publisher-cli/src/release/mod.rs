@@ -72,7 +72,7 @@ pub(crate) async fn send(
     mut connection: Connection,
     began: Instant,
 ) -> anyhow::Result<ExitCode> {
-    survey.settle_if_older(&operator, &mut connection).await?;
+    survey.settle_for_trust(&operator, &mut connection).await?;
     operator.check_enough(&operator.key_ids(), Some(&survey))?;
     let highest = survey.highest(latest_sequence(clock::now()));
     let draft = plan.draft(&operator, options, highest)?;

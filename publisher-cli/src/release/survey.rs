@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use herald_fleet::{generations::Generations, readback, view::FleetView};
+use herald_fleet::{readback, view::FleetView};
 use herald_proto::{
     host::{HostId, ProfileName},
     id::{Incarnation, Sequence},
@@ -90,13 +90,14 @@ impl Survey {
         Ok(())
     }
 
-    /// Waits as [`Survey::settle`], where it matters for who must sign.
-    pub(crate) async fn settle_if_older(
+    /// Waits as [`Survey::settle`], where a trust file says who must sign: which trust hosts have,
+    /// they report.
+    pub(crate) async fn settle_for_trust(
         &mut self,
         operator: &Operator,
         connection: &mut Connection,
     ) -> anyhow::Result<()> {
-        if operator.file.generations.as_ref().is_some_and(Generations::has_older) {
+        if operator.file.generations.is_some() {
             self.settle(operator, connection).await?;
         }
         Ok(())

@@ -63,6 +63,8 @@ fn a_release_is_signed_for_every_trust_that_hosts_still_report() {
     let shown = desk.herald("cosign s.release --show");
     let said = exits(&shown, 0);
     assert!(said.contains("may refuse the release: beta"), "{said}");
+    let said = exits(&publish("--key new.key"), 0);
+    assert!(said.contains("may refuse the release: beta"), "{said}");
     let said = exits(&desk.herald(&format!("sign {wanted} --key old.key --out t.release")), 1);
     assert!(said.contains("old is not in [release]"), "{said}");
 }

@@ -1,6 +1,8 @@
 //! Releases that several operators sign, each with a key of their own: `sign`, `cosign`, and
 //! `publish --release`.
 
+use std::{io::Write as _, process::Stdio};
+
 use herald_proto::{
     codec, key::SecretKey, rejection::Rejection, release_file::ReleaseFile, report::PhaseName,
     signing, trust::Trust,
@@ -140,7 +142,47 @@ fn a_key_signs_once_and_only_with_the_role() {
     refused("--key mallory.key", "mallory is not in [release]");
     let said = exits(&three.run("cosign r.release --offline --key carol.key"), 1);
     assert!(said.contains("nobody is there to be asked") && said.contains("--yes"), "{said}");
+    let unseen = three.run("cosign r.release --offline --json --key carol.key");
+    assert!(exits(&unseen, 1).contains("--show"));
     exits(&three.sign("--key conductor.key"), 1);
+}
+
+#[test]
+fn whoever_sits_at_a_terminal_is_asked_and_anything_but_yes_signs_nothing() {
+    let three = Three::new();
+    exits(&three.sign(""), 0);
+    let file = three.desk().path("r.release");
+    let before = std::fs::read(&file).unwrap();
+    // script (bsdutils) gives the command a terminal of its own.
+    let answered = |answer: &str| {
+        let cosign = "cosign r.release --offline --key carol.key";
+        let line = format!("{} {cosign}", env!("CARGO_BIN_EXE_herald"));
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]).current_dir(three.desk().path(""));
+        script.env("HOME", three.desk().path("home"));
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = script.spawn().unwrap();
+        process.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        process.wait_with_output().unwrap()
+    };
+    for answer in ["n\n", "\n", "no way\n"] {
+        let output = answered(answer);
+        assert_eq!(output.status.code(), Some(1));
+        let said = stdout(&output);
+        assert!(said.contains("Sign this as carol? [y/N]"), "{said}");
+        assert!(said.contains("nothing was signed"), "{said}");
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+    }
+    assert_eq!(answered("y\n").status.code(), Some(0));
+    assert_eq!(three.host_says(), Ok(2));
+}
+
+#[test]
+fn a_release_file_is_told_from_an_order() {
+    let three = Three::new();
+    exits(&three.sign(""), 0);
+    let said = exits(&three.run("verify r.release"), 1);
+    assert!(said.contains("herald cosign r.release --show"), "{said}");
 }
 
 #[test]
