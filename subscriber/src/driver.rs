@@ -34,6 +34,9 @@ const CONNECTION_CHECK: Duration = Duration::from_millis(250);
 /// The shortest sleep before a tick, so that a clock that stands still costs nothing.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(20);
 
+/// The programs that lead to a commit.
+const FORWARD: &[Program] = &[Program::PrepareReboot, Program::Activate, Program::Commit];
+
 /// Drives one profile.
 pub struct Driver {
     ports: Rc<Ports>,
@@ -408,7 +411,7 @@ impl Driver {
                 self.current.replace(async move {
                     let outcome = ports.activation.commit(&attempt).await;
                     if let Some(scribe) = &ports.scribe {
-                        scribe.ended(&attempt, incarnation, &[Program::Activate, Program::Commit]);
+                        scribe.ended(&attempt, incarnation, FORWARD);
                     }
                     let seen = ports.machine.seen().await;
                     send(Event::CommitEnded { attempt: attempt.number, outcome, seen });
