@@ -41,6 +41,9 @@ const WALL_CLOCK_CHECK: Duration = Duration::from_secs(30);
 /// Whether there is one decides whether a new system has to reach the broker.
 const FIRST_CONNECTION: Duration = Duration::from_secs(60);
 
+/// The programs that lead to a commit.
+const FORWARD: &[Program] = &[Program::PrepareReboot, Program::Activate, Program::Commit];
+
 /// Drives one profile.
 pub struct Driver {
     ports: Rc<Ports>,
@@ -407,7 +410,7 @@ impl Driver {
                         Err(cause) => Err(Failure { cause, retry: false }),
                     };
                     if let Some(scribe) = &ports.scribe {
-                        scribe.ended(&attempt, incarnation, &[Program::Activate, Program::Commit]);
+                        scribe.ended(&attempt, incarnation, FORWARD);
                     }
                     let seen = ports.machine.seen().await;
                     send(Event::CommitEnded { attempt: attempt.number, outcome, seen });
