@@ -106,7 +106,7 @@ impl Patience {
     }
 
     fn of(span: Duration) -> Option<Self> {
-        let whole = span.subsec_nanos() % 1_000_000 == 0;
+        let whole = span.subsec_nanos().is_multiple_of(1_000_000);
         (whole && !span.is_zero() && span <= MAX_PATIENCE).then_some(Self(span))
     }
 }

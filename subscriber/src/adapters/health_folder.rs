@@ -54,6 +54,9 @@ pub enum BadCheck {
     },
 }
 
+/// What one file holds: a check, with the file's path, or what is wrong with it.
+pub type Entry = Result<(PathBuf, Check), BadCheck>;
+
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CheckFile {
@@ -65,10 +68,7 @@ struct CheckFile {
 /// # Errors
 /// When the folder can't be read, or holds too many; what is wrong with one file stands in its
 /// place.
-pub fn read(
-    os: &dyn Os,
-    folder: &Path,
-) -> Result<Vec<Result<(PathBuf, Check), BadCheck>>, BadCheck> {
+pub fn read(os: &dyn Os, folder: &Path) -> Result<Vec<Entry>, BadCheck> {
     let names = match os.list(folder) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -83,7 +83,7 @@ pub fn read(
     Ok(files.into_iter().map(|file| read_file(os, file)).collect())
 }
 
-fn read_file(os: &dyn Os, path: PathBuf) -> Result<(PathBuf, Check), BadCheck> {
+fn read_file(os: &dyn Os, path: PathBuf) -> Entry {
     let text = os
         .read(&path)
         .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
@@ -111,7 +111,7 @@ mod tests {
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        let said = |one: Result<(PathBuf, Check), BadCheck>| match one {
+        let said = |one: Entry| match one {
             Ok((path, check)) => {
                 let name = path.file_name().unwrap().to_str().unwrap().to_owned();
                 format!("{name} is {check}")
