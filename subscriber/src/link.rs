@@ -127,10 +127,10 @@ impl Link {
             let subject = Subject::Desired(config.host.clone(), profile.clone());
             Filter::Exactly(speaker.topic(subject))
         };
-        let mut filters: Vec<_> = config.profiles.keys().map(desired).collect();
+        let filters = config.profiles.keys().map(desired).collect();
+        // A broker whose access list is from before there was this keeps its hosts.
         let own = Subject::Presence(config.host.clone());
-        filters.push(Filter::Exactly(speaker.topic(own)));
-        filters.push(Filter::Exactly(speaker.topic(Subject::Beacon)));
+        let wishes = [Subject::Beacon, own].map(|it| Filter::Exactly(speaker.topic(it))).to_vec();
         let vitals = Arc::new(Vitals::new(Arc::clone(&speaker), seed));
         let (farewell_sender, farewell) = watch::channel(None);
         let owned = Owned::default();
@@ -141,6 +141,7 @@ impl Link {
             farewell: farewell_sender,
         };
         let (client, inbox) = herald_client::start(settings, filters, Box::new(births), seed);
+        client.wish(wishes);
         let link = Self {
             client,
             speaker,

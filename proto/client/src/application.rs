@@ -38,6 +38,8 @@ const EVENT_SIZE: usize = 512;
 pub(crate) enum Command {
     Publish(Message, Ticket),
     Subscribe(Vec<Filter>),
+    /// Subscribe to what there need not be.
+    Wish(Vec<Filter>),
     Reconnect,
     /// End once the outbox is empty. The sender is dropped when the client has ended.
     Stop(oneshot::Sender<()>),
@@ -119,6 +121,10 @@ impl Application {
             }
             Some(Command::Subscribe(filters)) => {
                 self.filters.add(filters);
+                Turn::Work
+            }
+            Some(Command::Wish(filters)) => {
+                self.filters.wish(filters);
                 Turn::Work
             }
             Some(Command::Reconnect) => Turn::Reconnect,

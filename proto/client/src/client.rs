@@ -88,6 +88,13 @@ impl Client {
         self.command(Command::Subscribe(filters));
     }
 
+    /// Subscribes, on every later connection, to what there need not be: a broker that refuses it is
+    /// told of in the log, and the connection goes on. It is asked for after all else was granted,
+    /// and not again once it has ended three connections in a row.
+    pub fn wish(&self, filters: Vec<Filter>) {
+        self.command(Command::Wish(filters));
+    }
+
     /// Ends the connection, or the attempt to make one, and connects afresh at once.
     ///
     /// The broker is told first, if it still answers within 200 ms, and so does not publish the

@@ -68,6 +68,9 @@ pub(crate) async fn run(
         dropped: 0,
     };
     let end = connection.serve(&mut network).await;
+    if connection.subscribing.lost(&mut connection.application.filters) {
+        warn!(connection = number, "going on without what the broker seems to refuse to be read");
+    }
     if connection.dropped > 0 {
         let messages = connection.dropped;
         warn!(connection = number, messages, "dropped what was unreadable");
@@ -172,13 +175,24 @@ impl Connection<'_> {
             }
             Heard::Subscribed(packet, granted) => {
                 self.requests.answered(packet);
-                self.subscribing.answered(packet, &granted, &self.application.filters)?;
+                self.subscribed(packet, &granted)?;
                 self.answered();
             }
             Heard::Published(packet) => self.published(packet),
             Heard::Message(message) => self.deliver(message),
         }
         self.advance();
+        Ok(())
+    }
+
+    fn subscribed(&mut self, packet: u16, granted: &[bool]) -> Result<(), ConnectionLost> {
+        let filters = &mut self.application.filters;
+        let Some(refused) = self.subscribing.wish_answered(packet, granted, filters) else {
+            return self.subscribing.answered(packet, granted, filters);
+        };
+        for filter in refused {
+            warn!(%filter, "the broker refused a subscription; going on without it");
+        }
         Ok(())
     }
 
@@ -261,6 +275,10 @@ impl Connection<'_> {
             while let Some(message) = self.application.outbox.send() {
                 let packet = self.requests.publish(message);
                 self.application.outbox.sent(packet);
+            }
+            if let Some(filters) = self.subscribing.wish(&self.application.filters) {
+                let packet = self.requests.subscribe(filters);
+                self.subscribing.wished(packet);
             }
             let awaits =
                 self.subscribing.awaits_answer() || self.application.outbox.awaits_answer();

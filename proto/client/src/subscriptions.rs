@@ -15,11 +15,19 @@ const FILTERS_AT_ONCE: usize = 8;
 /// The most SUBSCRIBE packets that wait for their answer.
 const SUBSCRIBES_AT_ONCE: usize = 64;
 
+/// On how many connections in a row, that were lost before the answer, what is only wished for is
+/// asked for: some brokers close the connection instead of refusing a filter.
+const WISHES: u32 = 3;
+
 /// Every filter once, in the order in which they were added.
 #[derive(Debug, Default)]
 pub(crate) struct Filters {
     all: Vec<Filter>,
     known: HashSet<Filter>,
+    /// Those that a connection works without.
+    wished: Vec<Filter>,
+    /// How many connections in a row were lost while those were asked for.
+    lost: u32,
 }
 
 impl Filters {
@@ -27,6 +35,15 @@ impl Filters {
         for filter in filters {
             if self.known.insert(filter.clone()) {
                 self.all.push(filter);
+            }
+        }
+    }
+
+    /// Adds filters that the connection works without, however the broker answers.
+    pub(crate) fn wish(&mut self, filters: Vec<Filter>) {
+        for filter in filters {
+            if !self.wished.contains(&filter) {
+                self.wished.push(filter);
             }
         }
     }
@@ -42,6 +59,16 @@ impl Filters {
 pub(crate) struct Subscribing {
     asked: usize,
     awaited: VecDeque<Asked>,
+    wish: Wish,
+}
+
+/// How far one connection has got with what is only wished for.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Wish {
+    #[default]
+    Unsaid,
+    Awaited(u16),
+    Answered,
 }
 
 /// A SUBSCRIBE that waits for its answer.
@@ -62,6 +89,43 @@ impl Subscribing {
         self.asked = filters.end;
         self.awaited.push_back(Asked { filters: filters.clone(), packet: None });
         Some(&all[filters])
+    }
+
+    /// Gives what is only wished for, once, and unless that has ended too many connections.
+    pub(crate) fn wish<'a>(&self, filters: &'a Filters) -> Option<&'a [Filter]> {
+        let unsaid = self.wish == Wish::Unsaid && !filters.wished.is_empty();
+        (unsaid && filters.lost < WISHES).then_some(&filters.wished)
+    }
+
+    /// Notes the packet id of the SUBSCRIBE for what is only wished for.
+    pub(crate) fn wished(&mut self, packet: u16) {
+        self.wish = Wish::Awaited(packet);
+    }
+
+    /// Gives which wishes were refused, if it is to them that this is the answer.
+    pub(crate) fn wish_answered<'a>(
+        &mut self,
+        packet: u16,
+        granted: &[bool],
+        filters: &'a mut Filters,
+    ) -> Option<impl Iterator<Item = &'a Filter>> {
+        if self.wish != Wish::Awaited(packet) {
+            return None;
+        }
+        self.wish = Wish::Answered;
+        filters.lost = 0;
+        let answers = granted.iter().copied().chain(std::iter::repeat(false));
+        let refused = filters.wished.iter().zip(answers).filter(|(_, granted)| !granted);
+        Some(refused.map(|(filter, _)| filter).collect::<Vec<_>>().into_iter())
+    }
+
+    /// Notes that the connection is lost; tells whether nothing is wished for any more.
+    pub(crate) fn lost(&self, filters: &mut Filters) -> bool {
+        if matches!(self.wish, Wish::Awaited(_)) {
+            filters.lost += 1;
+            return filters.lost == WISHES;
+        }
+        false
     }
 
     /// Notes the packet id of the first SUBSCRIBE that has none yet.
@@ -157,6 +221,38 @@ mod tests {
         assert_eq!(subscribing.ask(&all), None);
         all.add(filters(2).all);
         assert_eq!(subscribing.ask(&all), Some(&filters(2).all[1..]));
+    }
+
+    #[test]
+    fn what_is_wished_for_is_asked_once_and_a_refusal_of_it_harms_nothing() {
+        let mut all = filters(1);
+        all.wish(filters(3).all);
+        let mut subscribing = Subscribing::default();
+        assert_eq!(subscribing.wish(&all).map(<[Filter]>::len), Some(3));
+        subscribing.wished(9);
+        assert!(subscribing.wish(&all).is_none() && !subscribing.awaits_answer());
+        assert!(subscribing.wish_answered(8, &[true], &mut all).is_none());
+        let refused = subscribing.wish_answered(9, &[true, false, true], &mut all).unwrap();
+        assert_eq!(refused.cloned().collect::<Vec<_>>(), filters(2).all[1..]);
+    }
+
+    #[test]
+    fn wishes_that_end_three_connections_in_a_row_are_given_up() {
+        let mut all = filters(0);
+        all.wish(filters(1).all);
+        let lose = |all: &mut Filters| {
+            let mut subscribing = Subscribing::default();
+            let asked = subscribing.wish(all).is_some();
+            subscribing.wished(1);
+            (asked, subscribing.lost(all))
+        };
+        assert_eq!(lose(&mut all), (true, false));
+        assert_eq!(lose(&mut all), (true, false));
+        let mut answered = Subscribing::default();
+        answered.wished(1);
+        assert!(answered.wish_answered(1, &[true], &mut all).is_some());
+        assert_eq!([(); 3].map(|()| lose(&mut all)), [(true, false), (true, false), (true, true)]);
+        assert!(Subscribing::default().wish(&all).is_none());
     }
 
     #[test]
