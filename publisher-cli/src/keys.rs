@@ -73,6 +73,7 @@ pub(crate) async fn signers(
 }
 
 /// Reads the secret keys of these sources; of none, the only key in the folder of keys.
+#[expect(clippy::vec_box, reason = "to move a key is to leave a copy of it behind")]
 pub(crate) fn secrets(sources: &[KeySource]) -> anyhow::Result<Vec<Box<SecretKey>>> {
     if sources.is_empty() {
         return Ok(vec![secret(&KeySource::File(file::only_key()?))?]);

@@ -107,8 +107,10 @@ class Fleet:
         )
         (tree / "nix").mkdir()
         host.parent.mkdir(parents=True)
+        carried = [self.programs / name for name in ("herald-subscriber", "boot_once")]
+        carried = " ".join(str(program) for program in carried if program.exists())
         self.shell(
-            f"cp {self.programs}/herald-subscriber {tree}; mv {self.at} {host}; "
+            f"cp {carried} {tree}; mv {self.at} {host}; "
             f"mv {host}/store {tree}/nix/store; mkdir -p {self.at}; "
             "mke2fs -q -t ext4 -L store -E lazy_itable_init=0,lazy_journal_init=0 "
             f"-d {tree} {image} 1G; "

@@ -2,9 +2,10 @@
 
     loaders.py --parts FOLDER --programs FOLDER --folder FOLDER
 
-The firmware is OVMF; the loader, Debian's systemd-boot or GRUB, is on an EFI system partition. The
-old system is the default, the new one is armed for one boot, and its kernel is garbage, panics, or
-is good. Then the old one must run again: by itself, or after the next power cycle.
+The firmware is OVMF; the loader, Debian's systemd-boot or GRUB, is on an EFI system partition with
+the entries that NixOS makes. The old system is the default, the new one is armed for one boot, by
+the subscriber's own adapter, and its kernel is garbage, panics, or is good. Then the old one must run
+again: by itself, or after the next power cycle.
 """
 
 import argparse
@@ -32,21 +33,31 @@ LINE += "systemd.show_status=0 systemd.log_color=0 random.trust_cpu=on nowatchdo
 SETTLE = 2
 
 
+# The generations of the profile through which a system is booted once.
+GENERATIONS = {"good": 7, "garbage": 8, "panics": 9}
+PROFILE = "/nix/var/nix/profiles/system-profiles/herald"
+
+
 class SystemdBoot:
     name = "systemd-boot"
-    entries = {kind: f"nixos-{kind}.conf" for kind in ("old", "good", "garbage", "panics")}
+    detected = "SystemdBoot"
+    old = "nixos-generation-1.conf"
+
+    def entry(self, kind):
+        return f"nixos-herald-generation-{GENERATIONS[kind]}.conf"
 
     def files(self, parts, lines):
         files = {"EFI/BOOT/BOOTX64.EFI": parts / "efi" / "systemd-bootx64.efi"}
         files["EFI/systemd/systemd-bootx64.efi"] = parts / "efi" / "systemd-bootx64.efi"
-        files["loader/loader.conf"] = f"timeout 0\ndefault {self.entries['old']}\n"
+        files["loader/loader.conf"] = f"timeout 0\ndefault {self.old}\n"
         for kind, (kernel, line) in lines.items():
             text = f"title {kind}\nlinux /{kernel}\ninitrd /initrd\noptions {line}\n"
-            files[f"loader/entries/{self.entries[kind]}"] = text
+            entry = self.old if kind == "old" else self.entry(kind)
+            files[f"loader/entries/{entry}"] = text
         return files
 
-    def arm(self, machine, entry):
-        machine.run(f"bootctl --esp-path=/boot set-oneshot {entry}")
+    def install(self, machine, kind):
+        """All entries are there already, each a file."""
 
     def armed(self, machine):
         name = "LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
@@ -55,24 +66,33 @@ class SystemdBoot:
 
 class Grub:
     name = "GRUB"
-    entries = {kind: f"nixos-{kind}" for kind in ("old", "good", "garbage", "panics")}
+    detected = 'Grub { folder: "/boot/grub" }'
+
+    def entry(self, kind):
+        return "NixOS - Profile 'herald'>0"
 
     def files(self, parts, lines):
-        menu = "load_env\nset timeout=0\nset default=nixos-old\n"
+        menu = "load_env\nset timeout=0\nset default=0\n"
         menu += 'if [ "${next_entry}" ]; then\n  set default="${next_entry}"\n  set next_entry=\n'
         menu += "  save_env next_entry\nfi\n"
+        items = {}
         for kind, (kernel, line) in lines.items():
-            menu += f"menuentry {kind} --id {self.entries[kind]} {{\n"
-            menu += f"  linux /{kernel} {line}\n  initrd /initrd\n}}\n"
+            items[kind] = f'menuentry "NixOS - {kind}" {{\n'
+            items[kind] += f"  linux /{kernel} {line}\n  initrd /initrd\n}}\n"
+        menu += items["old"]
+        menu += "submenu \"NixOS - Profile 'herald'\" {\n  source ($root)/grub/herald.cfg\n}\n"
         block = b"# GRUB Environment Block\n"
         return {
+            **{f"grub/{kind}.cfg": items[kind] for kind in GENERATIONS},
             "EFI/BOOT/BOOTX64.EFI": parts / "grub" / "grubx64.efi",
             "grub/grub.cfg": menu,
             "grub/grubenv": (block + b"#" * (1024 - len(block))).decode(),
         }
 
-    def arm(self, machine, entry):
-        machine.run(f"grub-reboot --boot-directory=/boot {entry} && sync --file-system /boot")
+    def install(self, machine, kind):
+        """The latest generation of the profile comes first in its menu."""
+        menus = "/boot/grub"
+        machine.run(f"cp {menus}/{kind}.cfg {menus}/herald.cfg && sync --file-system /boot")
 
     def armed(self, machine):
         listed = machine.run("grub-editenv /boot/grub/grubenv list")
@@ -150,11 +170,17 @@ class Bench:
             raise Failed(f"{self.loader.name} booted {booted}, not {system}")
 
     def arm(self, kind):
-        entry = self.loader.entries[kind]
-        self.loader.arm(self.machine, entry)
+        entry = self.loader.entry(kind)
+        self.loader.install(self.machine, kind)
+        link = f"herald-{GENERATIONS[kind]}-link"
+        self.machine.run(f"mkdir -p $(dirname {PROFILE}) && ln -sfn {link} {PROFILE}")
+        self.tell(f"once {PROFILE} {self.new}")
         armed = self.loader.armed(self.machine).strip()
         if armed != entry:
             raise Failed(f"armed {armed!r}, not {entry}")
+
+    def tell(self, what):
+        return self.machine.run(f"{self.fleet.folder}/boot_once {what}").strip()
 
     def reboot(self):
         self.machine.run("sync; systemd-run --quiet --on-active=0.1 systemctl reboot --force")
@@ -174,6 +200,14 @@ class Bench:
         name = self.loader.name
         self.machine.start()
         self.wait_for(self.old)
+        detected = self.tell("detect")
+        if detected != self.loader.detected:
+            raise Failed(f"{detected} was found, not {self.loader.detected}")
+        self.arm("good")
+        self.tell("default")
+        armed = self.loader.armed(self.machine).strip()
+        if armed:
+            raise Failed(f"{armed} is armed, although the default was asked for")
         self.arm("good")
         self.reboot()
         self.wait_for(self.new)
