@@ -5,9 +5,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt::{self, Write as _},
     str::Split,
 };
+
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     id::{self, ClosureDigest},
@@ -111,10 +113,17 @@ impl Manifest {
     /// Gives the digest and extent that a target names.
     pub fn closure(&self) -> Closure {
         Closure {
-            digest: ClosureDigest::of(self.to_string().as_bytes()),
+            digest: self.digest(),
             size: self.paths.values().fold(0, |sum, content| sum.saturating_add(content.nar_size)),
             paths: self.paths.len() as u64,
         }
+    }
+
+    fn digest(&self) -> ClosureDigest {
+        let mut text = Hashed(Sha256::new());
+        // The text of a large closure is as large as its dump; nobody needs it as a whole.
+        let _ = write!(text, "{self}");
+        ClosureDigest::from_bytes(text.0.finalize().into())
     }
 
     /// Tells whether a path is in the closure.
@@ -151,6 +160,16 @@ impl fmt::Display for Manifest {
             }
             f.write_str("\n")?;
         }
+        Ok(())
+    }
+}
+
+/// Takes in a text without keeping it.
+struct Hashed(Sha256);
+
+impl fmt::Write for Hashed {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text);
         Ok(())
     }
 }

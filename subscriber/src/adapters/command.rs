@@ -87,7 +87,9 @@ pub async fn output_within(
         let stderr = tail(&output.stderr);
         return Err(CommandFailed::Failed { program, status: output.status, stderr });
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    // Without a copy: a closure's description can be large.
+    Ok(String::from_utf8(output.stdout)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// Runs a program to its end, and passes on each line that it prints as an error.

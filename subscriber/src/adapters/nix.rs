@@ -245,7 +245,8 @@ async fn manifest(os: &dyn Os, toplevel: &StorePath) -> Result<Manifest, String>
     for some in paths.chunks(PATHS_AT_ONCE) {
         let mut ask = command::program("nix-store");
         ask.arg("--dump-db").args(some);
-        dump += &command::output(os, &mut ask).await.map_err(|error| error.to_string())?;
+        let part = command::output(os, &mut ask).await.map_err(|error| error.to_string())?;
+        if dump.is_empty() { dump = part } else { dump.push_str(&part) }
     }
     Manifest::from_dump_db(&dump).map_err(|error| error.to_string())
 }
