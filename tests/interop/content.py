@@ -115,7 +115,7 @@ STORE_PATH = text(
     r"(/(?!\.\.?/)[!-.0-\[\]-~]+)+/[0-9a-df-np-sv-z]{32}-(?!\.)[A-Za-z0-9+._?=-]{1,211}", 512
 )
 UNIT_KINDS = "service|socket|target|mount|automount|timer|path|swap|slice|scope|device"
-UNIT = text(rf"(?!-)[A-Za-z0-9:_.@\\-]+\.({UNIT_KINDS})", 255)
+UNIT = text(rf"(-|(?!-)[A-Za-z0-9:_.@\\-]+)\.({UNIT_KINDS})", 255)
 
 
 def integrity(item):
