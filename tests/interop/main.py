@@ -23,7 +23,7 @@ VECTORS = PROTO / "tests" / "vectors"
 SIGNATURE_CODES = ("bad-signature", "under-signed")
 # Of two faults in one message each program may find another first.
 FORM_CODES = ("malformed", "bad-envelope", "too-large")
-RANDOM_VECTORS = 24_000
+RANDOM_VECTORS = 20_000
 
 
 class Checker:
