@@ -48,7 +48,7 @@ def encode(value, depth=0):
             return head(3, len(raw)) + raw
         case list() | tuple():
             return head(4, len(value)) + b"".join(encode(item, depth + 1) for item in value)
-        case dict():
+        case dict() if all(type(key) is int for key in value):
             pairs = sorted((encode(k, depth + 1), encode(v, depth + 1)) for k, v in value.items())
             return head(5, len(pairs)) + b"".join(k + v for k, v in pairs)
     raise malformed(f"{type(value).__name__} is not part of any message")

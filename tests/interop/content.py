@@ -115,7 +115,7 @@ STORE_PATH = text(
     r"(/(?!\.\.?/)[!-.0-\[\]-~]+)+/[0-9a-df-np-sv-z]{32}-(?!\.)[A-Za-z0-9+._?=-]{1,211}", 512
 )
 UNIT_KINDS = "service|socket|target|mount|automount|timer|path|swap|slice|scope|device"
-UNIT = text(rf"(?!-)[A-Za-z0-9:_.@\\-]+\.({UNIT_KINDS})", 255)
+UNIT = text(rf"(-|(?!-)[A-Za-z0-9:_.@\\-]+)\.({UNIT_KINDS})", 255)
 
 
 def integrity(item):
@@ -134,16 +134,18 @@ def command(item):
 
 def address(item):
     need(type(item) is str, "an address")
-    split = re.fullmatch(r"(?:\[([^]]*)\]|([0-9.]*)):(0|[1-9][0-9]{0,4})", item)
-    need(split and int(split[3]) < 65536, "address:port")
+    # A scope, if there is one, is a number of 32 bits.
+    scope = r"(?:%([1-9][0-9]{0,9}))?"
+    split = re.fullmatch(rf"(?:\[([^]%]*){scope}\]|([0-9.]*)):(0|[1-9][0-9]{{0,4}})", item)
+    need(split and int(split[4]) < 65536 and int(split[2] or 0) < 1 << 32, "address:port")
     try:
-        parsed = (ipaddress.IPv6Address if split[1] else ipaddress.IPv4Address)(split[1] or split[2])
+        parsed = (ipaddress.IPv6Address if split[1] else ipaddress.IPv4Address)(split[1] or split[3])
     except ValueError as error:
         raise malformed(str(error)) from error
     # Rust writes IPv4-mapped addresses with dots, Python before 3.13 without.
     mapped = getattr(parsed, "ipv4_mapped", None)
     shortest = f"::ffff:{mapped}" if mapped else str(parsed)
-    need(shortest == (split[1] or split[2]), "an address in its shortest form")
+    need(shortest == (split[1] or split[3]), "an address in its shortest form")
     return item
 
 

@@ -2,7 +2,10 @@
 
 import argparse
 import json
+import os
+import subprocess
 import sys
+from multiprocessing import Pool
 from pathlib import Path
 
 import cbor2
@@ -18,6 +21,9 @@ from trust import Trust
 PROTO = Path(__file__).resolve().parents[2] / "proto"
 VECTORS = PROTO / "tests" / "vectors"
 SIGNATURE_CODES = ("bad-signature", "under-signed")
+# Of two faults in one message each program may find another first.
+FORM_CODES = ("malformed", "bad-envelope", "too-large")
+RANDOM_VECTORS = 20_000
 
 
 class Checker:
@@ -85,6 +91,21 @@ class Checker:
             found = self.schema.matches(verify["as"], data)
             self.agree(where, "herald.cddl", vector["schema"], "matches" if found else "differs")
 
+    def random(self, line):
+        """Judges a random vector; gives what was said about it, if anybody disagrees."""
+        vector = json.loads(line)
+        data, verify, expect = bytes.fromhex(vector["message"]), vector["verify"], vector["expect"]
+        found = self.plainly(data, verify)
+        wrong = []
+        if form(found) != form(expect):
+            wrong.append(f"cbor2 and cryptography: expected {expect}, found {found}")
+        code = "ok" if "ok" in expect else expect["refused"]
+        if code == "ok" or code in SIGNATURE_CODES:
+            by_pycose = self.by_pycose(data, verify)
+            if by_pycose != code:
+                wrong.append(f"pycose: expected {code}, found {by_pycose}")
+        return [f"{vector['about']}: {one}: {line}" for one in wrong], code
+
     def made_here(self, folder):
         """What Python makes from its seeds is what Rust's test reads."""
         made = make.files(self.messages)
@@ -99,14 +120,52 @@ class Checker:
         return len(orders)
 
 
-def check(_):
+def form(outcome):
+    """Makes one of all the codes for bytes that are not in the form of a message."""
+    code = outcome.get("refused")
+    return {"refused": "form"} if code in FORM_CODES else outcome
+
+
+def judge_random(line):
+    global judge
+    if judge is None:
+        judge = Checker()
+    return judge.random(line)
+
+
+judge = None
+
+
+def random_vectors(count, seed):
+    """Judges the vectors that Rust makes; gives how many, and how many disagreements."""
+    command = ["cargo", "run", "--quiet", "--locked", "--package", "herald-proto"]
+    command += ["--example", "vectors", "--", str(count), str(seed)]
+    codes, disagreements = {}, 0
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, cwd=PROTO.parent) as made,
+        Pool(os.cpu_count()) as pool,
+    ):
+        for wrong, code in pool.imap(judge_random, made.stdout, chunksize=50):
+            codes[code] = codes.get(code, 0) + 1
+            disagreements += len(wrong)
+            for one in wrong[: max(0, 20 - disagreements)]:
+                print(one, file=sys.stderr)
+    if made.returncode or sum(codes.values()) != count or len(codes) < 10 or codes["ok"] < count / 10:
+        raise SystemExit(f"the random vectors are not what they should be: {codes}")
+    print(f"{count} random vectors of seed {seed}: {dict(sorted(codes.items()))}")
+    return count, disagreements
+
+
+def check(args):
     checker = Checker()
     files = sorted((VECTORS / "good").iterdir()) + sorted((VECTORS / "bad").iterdir())
     for path in files:
         checker.vector(path)
     count = len(files) + checker.made_here(VECTORS / "python")
-    print(f"{count} vectors, {checker.disagreements} disagreements")
-    return bool(checker.disagreements) or not files
+    more, disagreements = random_vectors(args.random, args.seed)
+    count, disagreements = count + more, checker.disagreements + disagreements
+    print(f"{count} vectors, {disagreements} disagreements")
+    return bool(disagreements) or not files
 
 
 def verify(args):
@@ -143,6 +202,8 @@ def write(args):
 
 def main():
     parser = argparse.ArgumentParser(prog="tests/interop/run", description=__doc__)
+    parser.add_argument("--random", type=int, default=RANDOM_VECTORS, help="how many random ones")
+    parser.add_argument("--seed", type=int, default=1, help="from which they are made")
     parser.set_defaults(run=check)
     commands = parser.add_subparsers(title="instead of checking the frozen vectors")
     one = commands.add_parser("verify", help="verify orders as the command line writes them")

@@ -172,7 +172,7 @@ def verify_release_file(data, trust, messages):
     """Verifies a release with all of its targets."""
     item = cbor.decode(data, longest=MAX_FILE)
     head = isinstance(item, dict) and list(item)[:2] == [1, 2] and item[1] == "herald-release"
-    if not head or type(item[2]) is not int:
+    if not head or type(item[2]) is not int or item[2] < 0:
         raise Refused("malformed", "it is no release file")
     if item[2] != WIRE_VERSION:
         raise Refused("wrong-version", item[2])

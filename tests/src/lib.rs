@@ -9,6 +9,7 @@ pub mod crash;
 pub mod durability;
 mod fleet;
 mod forge;
+pub mod fuzz;
 mod host;
 pub mod load;
 mod process;

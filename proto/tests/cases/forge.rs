@@ -14,27 +14,27 @@ use sha2::{Digest as _, Sha256};
 use crate::common;
 
 /// The entries of a map.
-pub(super) type Entries = Vec<(Value, Value)>;
+pub(crate) type Entries = Vec<(Value, Value)>;
 
 /// A `COSE_Sign` or `COSE_Sign1` to be signed; its parts can be changed before.
 #[derive(Clone)]
-pub(super) struct Forgery {
+pub(crate) struct Forgery {
     /// What the signatures say that the message is.
-    pub(super) kind: &'static str,
-    pub(super) fleet: &'static str,
-    pub(super) payload: Vec<u8>,
+    pub(crate) kind: &'static str,
+    pub(crate) fleet: &'static str,
+    pub(crate) payload: Vec<u8>,
     /// The seeds of the signers.
-    pub(super) seeds: Vec<u8>,
+    pub(crate) seeds: Vec<u8>,
     /// The protected header of each signer, made from its key's id.
-    pub(super) header: fn(&[u8]) -> Entries,
-    pub(super) unprotected: Entries,
-    pub(super) body_protected: Vec<u8>,
-    pub(super) body_unprotected: Entries,
+    pub(crate) header: fn(&[u8]) -> Entries,
+    pub(crate) unprotected: Entries,
+    pub(crate) body_protected: Vec<u8>,
+    pub(crate) body_unprotected: Entries,
 }
 
 impl Forgery {
     /// A release that would be accepted as it stands.
-    pub(super) fn release(payload: Vec<u8>, seeds: &[u8]) -> Self {
+    pub(crate) fn release(payload: Vec<u8>, seeds: &[u8]) -> Self {
         Self {
             kind: "release",
             fleet: "home",
@@ -47,11 +47,11 @@ impl Forgery {
         }
     }
 
-    pub(super) fn sign(&self) -> Vec<u8> {
+    pub(crate) fn sign(&self) -> Vec<u8> {
         encode(&Value::Tag(98, Box::new(self.sign_untagged())))
     }
 
-    pub(super) fn sign_untagged(&self) -> Value {
+    pub(crate) fn sign_untagged(&self) -> Value {
         let signatures = self.seeds.iter().map(|seed| {
             let (header, signature) = self.signature("Signature", *seed);
             let unprotected = Value::Map(self.unprotected.clone());
@@ -66,7 +66,7 @@ impl Forgery {
     }
 
     /// Signs as a host, with the first seed.
-    pub(super) fn sign1(&self) -> Vec<u8> {
+    pub(crate) fn sign1(&self) -> Vec<u8> {
         let (header, signature) = self.signature("Signature1", self.seeds[0]);
         let parts = vec![
             Value::Bytes(header),
@@ -95,18 +95,18 @@ impl Forgery {
     }
 }
 
-pub(super) fn honest_header(kid: &[u8]) -> Entries {
+pub(crate) fn honest_header(kid: &[u8]) -> Entries {
     vec![(1.into(), (-8).into()), (4.into(), kid.into())]
 }
 
-pub(super) fn encode(value: &Value) -> Vec<u8> {
+pub(crate) fn encode(value: &Value) -> Vec<u8> {
     let mut bytes = vec![];
     ciborium::into_writer(value, &mut bytes).expect("writing to memory can't fail");
     bytes
 }
 
 /// The entries of a message, to be changed and encoded again.
-pub(super) fn entries(message: &impl Wire) -> Entries {
+pub(crate) fn entries(message: &impl Wire) -> Entries {
     let Ok(entries) = message.to_value().into_map() else {
         unreachable!("every message is a map");
     };
@@ -114,14 +114,14 @@ pub(super) fn entries(message: &impl Wire) -> Entries {
 }
 
 /// Encodes the entries of a message after a change.
-pub(super) fn changed(message: &impl Wire, change: impl Fn(&mut Entries)) -> Vec<u8> {
+pub(crate) fn changed(message: &impl Wire, change: impl Fn(&mut Entries)) -> Vec<u8> {
     let mut entries = entries(message);
     change(&mut entries);
     encode(&Value::Map(entries))
 }
 
 /// An order of one target, whatever its bytes, with an honest release around it.
-pub(super) fn around_target(target: Vec<u8>) -> Vec<u8> {
+pub(crate) fn around_target(target: Vec<u8>) -> Vec<u8> {
     let tree = TargetTree::new([target.clone()]);
     let payload = codec::encode(&common::release(&tree));
     let order = SealedOrder {
@@ -135,7 +135,7 @@ pub(super) fn around_target(target: Vec<u8>) -> Vec<u8> {
 
 /// An order for alpha, in which the bytes of the signed release are what `forge` makes of an
 /// honest release.
-pub(super) fn around_release(forge: impl FnOnce(&Release) -> Vec<u8>) -> Vec<u8> {
+pub(crate) fn around_release(forge: impl FnOnce(&Release) -> Vec<u8>) -> Vec<u8> {
     let tree = common::tree(&[common::target("alpha")]);
     let order = SealedOrder {
         release: Bytes(forge(&common::release(&tree))),
@@ -146,12 +146,12 @@ pub(super) fn around_release(forge: impl FnOnce(&Release) -> Vec<u8>) -> Vec<u8>
     codec::encode(&order)
 }
 
-pub(super) fn report(payload: Vec<u8>) -> Forgery {
+pub(crate) fn report(payload: Vec<u8>) -> Forgery {
     Forgery { kind: "report", ..Forgery::release(payload, &[10]) }
 }
 
 /// A report with fields of a newer version; the last of them nests arrays, that many in all.
-pub(super) fn report_with_more_fields(message: &Report, depth: usize) -> Vec<u8> {
+pub(crate) fn report_with_more_fields(message: &Report, depth: usize) -> Vec<u8> {
     let nested = (0..depth).fold(Value::from(0), |inner, _| Value::Array(vec![inner]));
     let payload = changed(message, |entries| {
         let more = vec![(1.into(), true.into())];
@@ -163,7 +163,7 @@ pub(super) fn report_with_more_fields(message: &Report, depth: usize) -> Vec<u8>
 }
 
 /// The bytes of the first signature in the parts of a `COSE_Sign`.
-pub(super) fn first_signature(parts: &mut [Value]) -> &mut Vec<u8> {
+pub(crate) fn first_signature(parts: &mut [Value]) -> &mut Vec<u8> {
     let signers = parts[3].as_array_mut().expect("the list of signatures");
     let signer = signers[0].as_array_mut().expect("a signature in parts");
     signer[2].as_bytes_mut().expect("the signature")

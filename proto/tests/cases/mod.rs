@@ -3,7 +3,7 @@
 pub(crate) mod bad;
 mod bad_form;
 pub(crate) mod files;
-mod forge;
+pub(crate) mod forge;
 pub(crate) mod good;
 
 use herald_proto::{

@@ -91,11 +91,7 @@ impl StateFile {
 
 impl Memory for StateFile {
     fn save(&self, state: &State) -> io::Result<()> {
-        let content = encode(state);
-        let digest = MessageDigest::of(&content);
-        let mut bytes = format!("{MAGIC} {FORMAT}\n{digest}\n").into_bytes();
-        bytes.extend(content);
-        durable::write(&*self.os, &self.file, &bytes).map_err(|error| {
+        durable::write(&*self.os, &self.file, &framed(&encode(state))).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", self.file.display()))
         })
     }
@@ -108,7 +104,16 @@ pub fn encode(state: &State) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<State> {
+/// Gives the bytes of a state file: its name and format, the checksum of the content, the content.
+pub fn framed(content: &[u8]) -> Vec<u8> {
+    let digest = MessageDigest::of(content);
+    let mut bytes = format!("{MAGIC} {FORMAT}\n{digest}\n").into_bytes();
+    bytes.extend(content);
+    bytes
+}
+
+/// Reads the bytes of a state file; there is nothing where they are damaged in any way.
+pub fn decode(bytes: &[u8]) -> Option<State> {
     let head = format!("{MAGIC} {FORMAT}\n");
     let rest = bytes.strip_prefix(head.as_bytes())?;
     let (digest, content) = rest.split_at_checked(64)?;
