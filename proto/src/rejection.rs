@@ -170,6 +170,20 @@ pub enum Rejection {
         /// How many must.
         threshold: usize,
     },
+    /// Too few trusted signatures, and one by a key that was removed.
+    #[error(
+        "{valid} of {threshold} needed signatures by trusted keys; the one by {key} counts for \
+         nothing, as a system that this host committed has removed that key: sign with a key that \
+         stayed, or with a new one"
+    )]
+    Revoked {
+        /// The name of the key.
+        key: KeyName,
+        /// How many different trusted keys signed.
+        valid: usize,
+        /// How many must.
+        threshold: usize,
+    },
     /// Nobody may sign such a message.
     #[error("the trust file gives nobody the role {role}")]
     NoRole {
@@ -200,7 +214,9 @@ impl Rejection {
             Self::Host { .. } => Code::WrongHost,
             Self::Profile { .. } => Code::WrongProfile,
             Self::System { .. } => Code::WrongSystem,
-            Self::UnderSigned { .. } | Self::NoRole { .. } => Code::UnderSigned,
+            Self::UnderSigned { .. } | Self::Revoked { .. } | Self::NoRole { .. } => {
+                Code::UnderSigned
+            }
             Self::BadSignature { .. } => Code::BadSignature,
             Self::NotInRelease => Code::NotInRelease,
         }

@@ -270,9 +270,20 @@ fn check_signatures(envelope: &Envelope, role: &Role) -> Result<Vec<KeyId>, Reje
     // The envelope holds at most one signature by each key, so these are different keys.
     if signers.len() < role.threshold() {
         let (valid, threshold) = (signers.len(), role.threshold());
+        if let Some(key) = revoked_signer(envelope, role) {
+            return Err(Rejection::Revoked { key: key.name().clone(), valid, threshold });
+        }
         return Err(Rejection::UnderSigned { valid, threshold });
     }
     Ok(signers)
+}
+
+/// Gives a key that signed, and would count if it had not been removed.
+fn revoked_signer<'a>(envelope: &Envelope, role: &'a Role) -> Option<&'a PublicKey> {
+    envelope.signatures.iter().find_map(|one| {
+        let key = role.revoked(one.key)?;
+        key.verifies(&one.signed_bytes, &one.signature).then_some(key)
+    })
 }
 
 /// Gives the keys of a role that signed. A signature by a key outside the role counts for nothing;

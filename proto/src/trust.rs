@@ -25,6 +25,8 @@ pub struct Trust {
 pub struct Role {
     threshold: usize,
     keys: BTreeMap<KeyId, PublicKey>,
+    /// Those of the file that count for nothing here.
+    revoked: BTreeMap<KeyId, PublicKey>,
 }
 
 /// A trust file that can't be used.
@@ -124,11 +126,28 @@ impl Trust {
         self.freshness
     }
 
+    /// Leaves out keys that this reader has seen removed: what the file says of them counts for
+    /// nothing, although the thresholds stay. The digest is that of the file.
+    #[must_use]
+    pub fn without(
+        mut self,
+        is_revoked_release: impl Fn(KeyId) -> bool,
+        is_revoked_rollout: impl Fn(KeyId) -> bool,
+    ) -> Self {
+        self.release.leave_out(is_revoked_release);
+        if let Some(rollout) = &mut self.rollout {
+            rollout.leave_out(is_revoked_rollout);
+        }
+        self
+    }
+
     /// Gives the digest of what counts: fleet, roles, thresholds, key ids and the interval of
     /// beacons, but no key names.
     pub fn digest(&self) -> TrustDigest {
         let role = |role: &Role| {
-            let ids: Vec<_> = role.keys.keys().map(|id| Bytes(id.as_bytes().to_vec())).collect();
+            let mut ids: Vec<_> = role.keys.keys().chain(role.revoked.keys()).collect();
+            ids.sort_unstable();
+            let ids: Vec<_> = ids.iter().map(|id| Bytes(id.as_bytes().to_vec())).collect();
             codec::Value::Array(vec![(role.threshold as u64).to_value(), ids.to_value()])
         };
         let rollout = self.rollout.iter().map(role).collect();
@@ -165,12 +184,19 @@ impl Role {
         if !(1..=most).contains(&threshold) {
             return Err(BadTrust::Threshold { role, threshold, keys: count, most });
         }
-        Ok(Self { threshold, keys })
+        Ok(Self { threshold, keys, revoked: BTreeMap::new() })
     }
 
     /// Makes the role of a single pinned key.
     pub(crate) fn of_one(key: PublicKey) -> Self {
-        Self { threshold: 1, keys: BTreeMap::from([(key.id(), key)]) }
+        let keys = BTreeMap::from([(key.id(), key)]);
+        Self { threshold: 1, keys, revoked: BTreeMap::new() }
+    }
+
+    fn leave_out(&mut self, is_revoked: impl Fn(KeyId) -> bool) {
+        self.revoked.extend(std::mem::take(&mut self.keys));
+        let all = std::mem::take(&mut self.revoked);
+        (self.revoked, self.keys) = all.into_iter().partition(|(id, _)| is_revoked(*id));
     }
 
     /// Gives how many different keys must sign.
@@ -181,6 +207,16 @@ impl Role {
     /// Gives the key with an id, if it has the role.
     pub fn key(&self, id: KeyId) -> Option<&PublicKey> {
         self.keys.get(&id)
+    }
+
+    /// Gives all keys that the file has, also those that count for nothing here.
+    pub fn listed(&self) -> impl Iterator<Item = &PublicKey> {
+        self.keys.values().chain(self.revoked.values())
+    }
+
+    /// Gives a key that the file has and that counts for nothing here.
+    pub fn revoked(&self, id: KeyId) -> Option<&PublicKey> {
+        self.revoked.get(&id)
     }
 
     /// Gives the keys in the order of their ids.
@@ -305,6 +341,20 @@ mod tests {
         for bad in ["", "0s", "999ms", "8days", "5", "often", "99999999999999999999years"] {
             assert!(matches!(with(&rollout, bad), Err(BadTrust::Interval { .. })), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_that_was_removed_counts_for_nothing_and_the_digest_is_still_the_file_s() {
+        let text = file(2, &[key(1), key(2), key(3)]);
+        let (whole, first) = (Trust::from_toml(&text).unwrap(), key(1).parse::<PublicKey>());
+        let gone = first.unwrap().id();
+        let without = whole.clone().without(|id| id == gone, |_| false);
+        assert_eq!(without.digest(), whole.digest());
+        assert_ne!(without, whole);
+        let role = without.release();
+        assert_eq!((role.threshold(), role.keys().count()), (2, 2));
+        assert!(role.key(gone).is_none() && role.revoked(gone).is_some());
+        assert_eq!(without.without(|_| false, |_| false), whole, "nothing is forgotten");
     }
 
     #[test]

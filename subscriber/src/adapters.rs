@@ -12,6 +12,7 @@ pub mod link_watch;
 pub mod nix;
 pub mod own_unit;
 pub mod people;
+mod poisoned;
 pub mod printed;
 pub mod pruner;
 pub mod reboot_need;

@@ -22,6 +22,7 @@ use crate::{
         health_folder::{self, BadCheck},
         windows::{BadCalendar, Calendar},
     },
+    lasting::Lasting,
     os::Linux,
     retention::Retention,
     room::Room,
@@ -59,6 +60,9 @@ pub struct Config {
     /// Whether the fleet is told what activations print.
     #[serde(default)]
     pub activation_output: ActivationOutput,
+    /// Whether the state folder outlasts a boot.
+    #[serde(default)]
+    pub state: Lasting,
     /// The folder of the Nix store.
     #[serde(default = "default_store_dir")]
     pub store_dir: String,
@@ -311,6 +315,14 @@ impl Config {
         }
     }
 
+    /// Names the file by which a profile's state that is gone with its whole folder can be told from
+    /// a first start: beside the store, which is not made new with the system's own disk. A daemon with
+    /// a state folder of its own, as in a test, has none.
+    pub fn canary(&self, profile: &ProfileName) -> Option<PathBuf> {
+        let expected = self.state != Lasting::Ephemeral && self.state_dir == default_state_dir();
+        expected.then(|| Path::new("/nix/var/herald").join(profile.as_str()))
+    }
+
     /// Finds out how this machine is restarted.
     pub fn restart(&self) -> Restart {
         let Reboot { command, boot_loader, own_profile, if_roll_back_fails } = &self.reboot;
@@ -446,6 +458,12 @@ mod tests {
         assert_eq!(config.profiles.len(), 1);
         assert_eq!(config.login, LoginConfig::default());
         assert_eq!(config.session, SessionKind::Clean);
+        assert_eq!(config.state, Lasting::Durable);
+        let canary = |config: &Config| config.canary(&ProfileName::system());
+        assert_eq!(canary(&config), Some("/nix/var/herald/system".into()));
+        let (config, _) =
+            load(&format!("{MINIMAL}\nstate = \"ephemeral\""), &trust("home")).unwrap();
+        assert_eq!((config.state, canary(&config)), (Lasting::Ephemeral, None));
     }
 
     #[test]

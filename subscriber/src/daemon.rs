@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use herald_core::Capabilities;
-use herald_proto::{host::ProfileName, order::Addressee, trust::Trust};
+use herald_proto::{host::ProfileName, order::Addressee, time::Timestamp, trust::Trust};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -22,12 +22,14 @@ use crate::{
     control::server::Control,
     driver::Driver,
     identity::{self, Sessions},
+    lasting::{self, Lasting},
     link::{Link, Speaker},
     os::{Linux, System},
     own_update::OwnUpdate,
     permits::Permits,
     ports::{Ports, Scribe},
     retention::Generations,
+    revocations::Revocations,
     trust_file::TrustFile,
 };
 
@@ -48,6 +50,9 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     let clock = Clock::open().context("cannot find out which boot this is: is /proc mounted?")?;
     let boot = clock.now().boot;
     let _taken = identity::take_state(&config.state_dir)?;
+    if config.state == Lasting::Durable {
+        lasting::check(&config.state_dir)?;
+    }
     let key = Arc::new(identity::host_key(&config.state_dir, &config.host)?);
     let sessions = Sessions::open(&config.state_dir)?;
     tracing::info!(host = %config.host, fleet = %config.fleet, key = %key.public(), "starting");
@@ -68,8 +73,10 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
         let folder = config.state_dir.join(name.as_str());
         identity::make_folder(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        let memory = StateFile::new(&folder);
-        let state = memory.open(boot)?;
+        let memory = StateFile::new(&folder).with_canary(config.canary(name));
+        let mut state = memory.open(boot)?;
+        // Who built this program did so before now.
+        state.floor = state.floor.max(built_at());
         states.push((name.clone(), profile.clone(), folder, memory, state));
     }
 
@@ -78,7 +85,8 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     // No clock may be behind what was signed and seen before.
     let known = states.iter().map(|(.., state)| state.floor).max().unwrap_or_default();
     let access = config.access(&key, known)?;
-    let trust = Arc::new(TrustFile::new(Arc::new(Linux), &config.trust, trust));
+    let revocations = Revocations::open(&Linux, config.state_dir.join("trust.seen"))?;
+    let trust = Arc::new(TrustFile::new(Arc::new(Linux), &config.trust, trust, revocations));
     let speaker = Speaker::new(&config, key, boot, Arc::clone(&trust));
     let (link, inbox) = Link::start(&config, access, speaker, sessions, u64::from_le_bytes(seed));
     let restart = config.restart();
@@ -138,7 +146,8 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
         };
         let (reader, host) = (reader(&config, &name), capabilities(&config, &name, &restart));
         let driver =
-            Driver::new(ports, Arc::clone(&trust), reader, host, Rc::clone(&permits), state);
+            Driver::new(ports, Arc::clone(&trust), reader, host, Rc::clone(&permits), state)
+                .forgetting(config.state == Lasting::Ephemeral);
         let (door, requests) = mpsc::channel(REQUESTS);
         doors.insert(name, door);
         drivers.push(driver.run(orders, beacons, requests));
@@ -165,6 +174,12 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     tracing::info!("stopping");
     link.stop(FAREWELL).await;
     Ok(())
+}
+
+/// Gives the time that this program was built at, as whoever built it has said; no clock is behind it.
+fn built_at() -> Timestamp {
+    let seconds = option_env!("SOURCE_DATE_EPOCH").and_then(|text| text.parse::<u64>().ok());
+    Timestamp::from_millis(seconds.unwrap_or_default().saturating_mul(1000))
 }
 
 /// Tells what to watch where the subscriber is part of a system that is switched.
@@ -195,6 +210,8 @@ fn capabilities(config: &Config, profile: &ProfileName, restart: &Restart) -> Ca
         consent: config.consent.as_ref().map(|consent| consent.deadline),
         // The driver looks that up in the trust that is in force.
         freshness: None,
+        // As well as when this boot began.
+        forgot_at: None,
         one_shot_boot: boots && restart.loader.has_one_shot(),
         last_resort: boots && restart.is_last_resort,
         kept_systems: config.retention.systems.count(),

@@ -5,6 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use herald_core::{Capabilities, Effect, Event, Failure, Illegal, Realised, Standing, State, step};
 use herald_proto::{
     beacon::Freshness,
+    host::ProfileName,
     id::MessageDigest,
     log::Program,
     order::Addressee,
@@ -61,6 +62,8 @@ pub struct Driver {
     queue: Task,
     /// From when on there being no connection is believed.
     settled: Instant,
+    /// Whether the state is gone with the next boot.
+    forgets: bool,
     /// Whether a state was stored since the start.
     has_stored: bool,
     /// When the phase began; none where it was the same when the driver was made.
@@ -95,9 +98,17 @@ impl Driver {
             permit,
             queue: Task::default(),
             settled: Instant::now() + FIRST_CONNECTION,
+            forgets: false,
             has_stored: false,
             since: None,
         }
+    }
+
+    /// Tells whether the state is gone with the next boot: what came before is not known then.
+    #[must_use]
+    pub fn forgetting(mut self, forgets: bool) -> Self {
+        self.forgets = forgets;
+        self
     }
 
     /// Follows orders for as long as they can arrive, and does what people at the host ask for.
@@ -115,6 +126,7 @@ impl Driver {
         let found = self.ports.activation.found(self.state.phase.attempt_number()).await;
         let seen = self.ports.machine.seen().await;
         let _ = self.handle(Event::Started { seen, found }).await;
+        self.settle_trust().await;
         loop {
             let event = tokio::select! {
                 // In this order, so that one history leads to one outcome.
@@ -164,6 +176,19 @@ impl Driver {
                 self.ports.activation.disarm(attempt).await;
                 self.ports.activation.clean_up(attempt).await;
             }
+        }
+    }
+
+    /// Takes the trust in force for settled where the system that brought it is committed: nothing is
+    /// being tried, and what runs is what the profile has. One that was only tested, or booted by hand
+    /// from a menu, settles nothing, and neither does another profile: the trust file is the system's.
+    async fn settle_trust(&self) {
+        if self.reader.profile != ProfileName::system() || self.state.phase.attempt().is_some() {
+            return;
+        }
+        let seen = self.ports.machine.seen().await;
+        if seen.running.is_some() && seen.running == seen.profile {
+            self.trust.settle();
         }
     }
 
@@ -242,7 +267,7 @@ impl Driver {
             Request::Apply { order } => {
                 let event = self.judge(&order).await;
                 // Whoever stands before the host with an order needs no broker's word for it.
-                self.handle_by(event, None).await?;
+                self.handle_by(event, None, false).await?;
                 let digest = MessageDigest::of(&order);
                 let refusal = self.state.refusal.clone();
                 return match refusal.filter(|refusal| refusal.message == digest) {
@@ -255,7 +280,7 @@ impl Driver {
     }
 
     async fn handle(&mut self, event: Event) -> Result<(), Illegal> {
-        self.handle_by(event, self.trust.in_force().freshness()).await
+        self.handle_by(event, self.trust.in_force().freshness(), self.forgets).await
     }
 
     /// Lets the core decide, by the beacons that it needs.
@@ -263,11 +288,13 @@ impl Driver {
         &mut self,
         event: Event,
         freshness: Option<Freshness>,
+        forgets: bool,
     ) -> Result<(), Illegal> {
         self.host.freshness = freshness;
         let name = event.name();
         let permitted = matches!(event, Event::Permitted { .. });
         let now = (self.ports.clock)();
+        self.host.forgot_at = forgets.then(|| now.start());
         match step(&self.state, event, &now, &self.host) {
             Ok(mut next) => {
                 self.persist(&mut next).await;
@@ -437,6 +464,7 @@ impl Driver {
             Effect::CleanUp { attempt, keep } => {
                 ports.activation.clean_up(attempt).await;
                 self.trust.read_again();
+                self.settle_trust().await;
                 ports.closures.keep_only(&keep);
             }
         }

@@ -2,11 +2,12 @@
 //!
 //! The file is part of a system, so that another system may bring another one. It is read at the
 //! start, before a system that was activated is confirmed, and when an attempt has ended; what was
-//! read last is in force.
+//! read last is in force. Keys that a system removed which was committed count for nothing from then
+//! on, whatever the file of another system says of them.
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use herald_core::{Attempt, Cause};
@@ -18,7 +19,7 @@ use herald_proto::{
 };
 use tokio::sync::watch;
 
-use crate::os::System;
+use crate::{os::System, revocations::Revocations};
 
 /// Where a system's configuration is.
 const ETC: &str = "/etc";
@@ -28,13 +29,32 @@ const ETC: &str = "/etc";
 pub struct TrustFile {
     os: System,
     path: PathBuf,
+    revocations: Mutex<Revocations>,
     in_force: watch::Sender<Arc<Trust>>,
 }
 
 impl TrustFile {
-    /// Names the file, from which this trust was read.
-    pub fn new(os: System, path: &Path, trust: Trust) -> Self {
-        Self { os, path: path.to_owned(), in_force: watch::Sender::new(Arc::new(trust)) }
+    /// Names the file, from which this trust was read, and tells which keys were removed before.
+    pub fn new(os: System, path: &Path, trust: Trust, revocations: Revocations) -> Self {
+        let in_force = watch::Sender::new(Arc::new(revocations.applied_to(trust)));
+        Self { os, path: path.to_owned(), revocations: Mutex::new(revocations), in_force }
+    }
+
+    /// Takes note that the system which brought the trust in force is committed: a key that was
+    /// trusted before and is not any more is revoked for good. Where that can't be stored, it holds
+    /// until the next start, and is stored the next time.
+    pub fn settle(&self) {
+        let in_force = self.in_force();
+        let mut revocations = self.revocations.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in revocations.take(&in_force) {
+            tracing::warn!(%key, "a committed system removed this key: it is revoked here");
+        }
+        if let Err(error) = revocations.save(&*self.os) {
+            tracing::error!(%error, "which keys are revoked can't be stored; it is tried again");
+        }
+        let trust = revocations.applied_to(Trust::clone(&in_force));
+        drop(revocations);
+        self.put_in_force(trust);
     }
 
     /// Gives the trust in force.
@@ -109,7 +129,10 @@ impl TrustFile {
             .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         let text =
             String::from_utf8(bytes).map_err(|error| format!("{}: {error}", path.display()))?;
-        Trust::from_toml(&text).map_err(|error| format!("{}: {error}", path.display()))
+        let trust =
+            Trust::from_toml(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let revocations = self.revocations.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(revocations.applied_to(trust))
     }
 
     fn put_in_force(&self, trust: Trust) {

@@ -95,6 +95,7 @@ impl Host {
              broker = \"mqtt://127.0.0.1:{port}\"\n\
              trust = {trust:?}\n\
              state_dir = {state:?}\n\
+             state = \"durable-unchecked\"\n\
              store_dir = {store:?}\n\
              runner = \"direct\"\n\
              [profiles.system]\n\

@@ -38,6 +38,7 @@ fleet = "systemd"
 host = "$1"
 broker = "mqtt://${broker_of[$1]}"
 state_dir = "/var/lib/herald"
+state = "durable-unchecked"
 store_dir = "$FLEET/nix/store"
 login = { kind = "signed", broker_name = "broker" }
 [profiles.system]

@@ -110,6 +110,79 @@ fn keys_are_replaced_by_a_release_that_the_old_and_the_new_ones_sign_without_a_r
     fleet.host("alpha").assert_settled_on(&fourth);
 }
 
+#[test]
+fn a_stolen_key_that_a_deploy_removed_is_refused_also_after_a_roll_back_to_where_it_was_trusted() {
+    let mut fleet = Fleet::start(&["alpha"]);
+    let text = fs::read_to_string(fleet.path("trust.toml")).unwrap();
+    let stolen = Trust::from_toml(&text).unwrap().release().keys().next().unwrap().to_string();
+    let (second, third) = (key(&fleet, "second"), key(&fleet, "third"));
+    let both = trust_file(1, &[&stolen, &second]);
+    let old = system(&fleet, "1", &both);
+    assert_eq!(publish(&fleet, &old, &["operator"]).code, Some(0));
+
+    // The drill: the others remove the key, and add one for its owner.
+    let without = trust_file(1, &[&second, &third]);
+    let new = system(&fleet, "2", &without);
+    let outcome = publish(&fleet, &new, &["second"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let thief = |label: &str| {
+        let bad = system(&fleet, label, &trust_file(1, &[&stolen]));
+        assert_eq!(publish_briefly(&fleet, &bad, "operator"), "under-signed");
+        fleet.report("alpha").unwrap()["refusal"]["detail"].as_str().unwrap().to_owned()
+    };
+    thief("bad-1");
+
+    // Back to the system that trusts it: of its two keys one is left.
+    let (key, hosts) = (fleet.path("second.key"), "alpha");
+    let back = fleet.herald(&["rollback", "--key", &key, hosts, "--watch"]);
+    assert_eq!(back.code, Some(0), "{back:?}");
+    fleet.host("alpha").assert_settled_on(&old);
+    assert_eq!(fs::read_to_string(fleet.path("trust.toml")).unwrap().trim(), both.trim());
+    let detail = thief("bad-2");
+    assert!(detail.contains("operator") && detail.contains("removed that key"), "{detail}");
+
+    // A restart reads what is durable, and the old generation is not the last word.
+    fleet.host_mut("alpha").subscriber().kill();
+    fleet.start_subscriber("alpha");
+    let bad = system(&fleet, "bad-3", &trust_file(1, &[&stolen]));
+    assert_eq!(publish_briefly(&fleet, &bad, "operator"), "under-signed");
+    fleet.host("alpha").assert_settled_on(&old);
+
+    // Nor does it count for a system that would trust nobody else.
+    let only = system(&fleet, "3", &trust_file(1, &[&stolen]));
+    let outcome = publish(&fleet, &only, &["second", "operator"]);
+    assert_eq!((outcome.code, reported(&fleet, "code").as_str()), (Some(3), "locked-out"));
+    fleet.host("alpha").assert_settled_on(&old);
+
+    // The key that came with the removal was not removed by going back.
+    assert_eq!(publish(&fleet, &new, &["second"]).code, Some(0));
+    let next = system(&fleet, "4", &without);
+    let outcome = publish(&fleet, &next, &["third"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    fleet.host("alpha").assert_settled_on(&next);
+}
+
+#[test]
+fn a_system_that_rolls_back_by_itself_revokes_no_key() {
+    let fleet = Fleet::start(&["alpha"]);
+    let text = fs::read_to_string(fleet.path("trust.toml")).unwrap();
+    let first = Trust::from_toml(&text).unwrap().release().keys().next().unwrap().to_string();
+    let second = key(&fleet, "second");
+    let old = system(&fleet, "1", &trust_file(1, &[&first, &second]));
+    assert_eq!(publish(&fleet, &old, &["operator"]).code, Some(0));
+    // It is activated, drops the key, accepts the order, and never becomes healthy.
+    let sick = system(&fleet, "2", &trust_file(1, &[&second]));
+    let (key, target) = (fleet.path("second.key"), format!("alpha={sick}"));
+    let arguments = ["publish", "--key", &key, "--host", &target, "--stable-for", "0s"];
+    let sickly = ["--confirm-within", "2s", "--health-command", "false", "--watch"];
+    let outcome = fleet.herald(&[&arguments[..], &sickly[..]].concat());
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    fleet.host("alpha").assert_settled_on(&old);
+    let next = system(&fleet, "3", &trust_file(1, &[&first, &second]));
+    let outcome = publish(&fleet, &next, &["operator"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+}
+
 /// Publishes what the host is to refuse, and gives the code with which it does.
 fn publish_briefly(fleet: &Fleet, system: &str, signer: &str) -> String {
     let key = fleet.path(&format!("{signer}.key"));

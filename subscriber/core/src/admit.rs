@@ -169,6 +169,7 @@ pub fn admit(
     }
     let for_now = check_clock(order, time)
         .and_then(|()| check_incarnation(state, &accepted))
+        .and_then(|()| check_memory(state, host))
         .and_then(|()| check_freshness(state, host, time));
     if let Err(cause) = for_now {
         return Admission::Refuse(cause);
@@ -206,6 +207,21 @@ fn check_incarnation(state: &State, order: &Accepted) -> Result<(), Cause> {
         state.incarnation
     );
     Err(Cause::new(Code::StateLost, &detail))
+}
+
+/// A host that remembers nothing of before its start knows no sequence that would show an old order
+/// for what it is: somebody has to have vouched for the broker since.
+fn check_memory(state: &State, host: &Capabilities) -> Result<(), Cause> {
+    let Some(start) = host.forgot_at.filter(|start| state.beacon.is_none_or(|at| at <= *start))
+    else {
+        return Ok(());
+    };
+    let detail = format!(
+        "this host remembers nothing of before its start at {start}, and no beacon came that was \
+         signed later. The order is taken once one comes: does `herald beacon` run, and does the \
+         trust file have [rollout]?"
+    );
+    Err(Cause::new(Code::Stale, &detail))
 }
 
 /// Without a beacon, a broker may be holding back a newer order, or this is an image that slept for

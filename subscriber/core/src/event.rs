@@ -312,6 +312,9 @@ pub struct Capabilities {
     pub one_shot_boot: bool,
     /// How often a beacon has to come for orders to be taken; none where it needs none.
     pub freshness: Option<Freshness>,
+    /// When a host started whose state does not outlast its boots: it takes orders only by a beacon
+    /// that was signed later. None where the state lasts.
+    pub forgot_at: Option<Timestamp>,
     /// Whether it reboots into the old boot default where a roll back fails.
     pub last_resort: bool,
     /// How many confirmed systems are remembered, and kept from the garbage collector.

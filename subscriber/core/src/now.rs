@@ -15,6 +15,15 @@ pub struct Now {
     pub boot: BootId,
 }
 
+impl Now {
+    /// Gives when this boot began by the wall clock as it is now; later by as long as the machine
+    /// was suspended.
+    pub fn start(&self) -> Timestamp {
+        let up = self.monotonic.as_millis();
+        Timestamp::from_millis(self.wall.as_millis().saturating_sub(up))
+    }
+}
+
 /// Milliseconds of `CLOCK_MONOTONIC`, comparable within one boot.
 #[derive(
     Debug,

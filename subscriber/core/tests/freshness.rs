@@ -122,3 +122,63 @@ fn a_host_whose_clock_is_in_2100_takes_nothing_and_is_well_again_when_it_is_set(
     host.order(draft(1));
     assert_eq!((host.phase(), host.refused()), (PhaseName::Realising, None));
 }
+
+#[test]
+fn a_host_that_remembers_nothing_takes_orders_only_by_a_beacon_newer_than_its_start() {
+    let mut host = Host::new();
+    let start = host.now.wall;
+    host.can.forgot_at = Some(start);
+    host.pass(HOUR);
+    // Without a beacon, and by those that a broker has kept from before, old orders would be new.
+    host.order(draft(1));
+    assert_eq!((host.refused(), host.state.taken), (Some(Code::Stale), None));
+    for kept in [Timestamp::from_millis(start.as_millis() - 1), start] {
+        assert!(hear(&mut host, kept));
+        host.order(draft(1));
+        assert_eq!((host.refused(), host.state.taken), (Some(Code::Stale), None));
+    }
+    let newer = Timestamp::from_millis(start.as_millis() + 1);
+    assert!(hear(&mut host, newer));
+    host.order(draft(1));
+    assert_eq!((host.phase(), host.refused()), (PhaseName::Realising, None));
+}
+
+#[test]
+fn a_boot_began_so_long_before_as_the_monotonic_clock_says_and_never_before_1970() {
+    let mut now = Host::new().now;
+    let up = Duration::from_millis(now.monotonic.as_millis());
+    assert_eq!(now.start().plus(up), now.wall);
+    now.wall = Timestamp::from_millis(5);
+    assert_eq!(now.start(), Timestamp::default());
+}
+
+#[test]
+fn the_floor_rises_with_what_was_signed_and_never_falls() {
+    let mut host = Host::new();
+    let issued = |number: u64| EPOCH.plus(Duration::from_secs(number));
+    for (number, expected) in [(2, 2), (5, 5), (3, 5), (4, 5), (6, 6)] {
+        let (sequence, signed) =
+            (host.state.taken.map_or(1, |t| t.sequence.number() + 1), issued(number));
+        host.order(draft(1).with(|release, _| {
+            release.issued_at = signed;
+            release.sequence = herald_proto::id::Sequence::new(sequence.max(EPOCH.as_millis()));
+        }));
+        assert_eq!(host.state.floor, issued(expected), "after one signed at {signed}");
+    }
+    // Nor by a clock that goes back, a restart, or an order that is refused.
+    host.now.wall = Timestamp::default();
+    host.start(kit::machine::nothing_found());
+    host.order(draft(0));
+    assert_eq!((host.refused(), host.state.floor), (Some(Code::Replayed), issued(6)));
+    assert_eq!(host.state.time(&host.now), issued(6));
+}
+
+#[test]
+fn in_1970_an_order_that_had_expired_when_the_last_was_signed_is_still_expired() {
+    let mut host = Host::new();
+    // By a program that was built later than the order's end.
+    host.state.floor = EPOCH.plus(2 * kit::VALIDITY);
+    host.now.wall = Timestamp::default();
+    host.order(draft(1));
+    assert_eq!((host.phase(), host.code()), (PhaseName::Rejected, Some(Code::Expired)));
+}

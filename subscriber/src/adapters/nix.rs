@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     command::{self, CommandFailed},
     fetched::{Fetched, Missing},
+    poisoned::Disposed,
     unsynced::Unsynced,
 };
 use crate::{
@@ -38,7 +39,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 const ROOM_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Arguments of one call; the system allows some 2 MiB of them.
-const PATHS_AT_ONCE: usize = 4000;
+pub(super) const PATHS_AT_ONCE: usize = 4000;
 /// How long reading a closure, or fetching one path, may take: the order's own limit is shorter.
 const MEND_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -182,6 +183,28 @@ impl Nix {
             .map_err(|problem| failed(Code::RealiseFailed, &problem, false))
     }
 
+    /// Makes way for what was signed where something else is in the store: that nothing uses is
+    /// deleted, and what Nix remembers of the caches is forgotten. Gives why the order fails, with
+    /// what was done.
+    async fn make_way(&self, toplevel: &StorePath, was_rooted: bool, failure: Failure) -> Failure {
+        if !was_rooted {
+            let _ = self.os.remove(&self.root_of(toplevel));
+        }
+        let disposed = match requisites(&*self.os, toplevel).await {
+            Ok(closure) => Disposed::of(&*self.os, &closure).await,
+            Err(error) => Err(error),
+        };
+        let remembered = self.unsynced.cache().join("nix");
+        for name in self.os.list(&remembered).unwrap_or_default() {
+            let _ = self.os.remove(&remembered.join(name));
+        }
+        let done = match disposed {
+            Ok(disposed) => disposed.to_string(),
+            Err(error) => format!("its paths could not be deleted, do that: {error}"),
+        };
+        failed(failure.cause.code, &format!("{}; {done}", failure.cause.detail), failure.retry)
+    }
+
     fn root_of(&self, toplevel: &StorePath) -> PathBuf {
         self.roots.join(toplevel.base_name())
     }
@@ -200,10 +223,17 @@ impl Closures for Nix {
                 Integrity::Closure(closure) => Some(closure),
                 Integrity::Toplevel | Integrity::Recorded => None,
             };
+            let was_rooted = self.os.exists(&self.root_of(toplevel));
             self.fetch(toplevel, signed, progress).await?;
             let closure = self.closure(toplevel).await?;
-            check(target, &closure, recorded)?;
-            Ok(closure.digest)
+            match check(target, &closure, recorded) {
+                Ok(()) => Ok(closure.digest),
+                // What is there is what was signed: only its extent was signed wrongly.
+                Err(failure) if signed.is_some_and(|signed| signed.digest == closure.digest) => {
+                    Err(failure)
+                }
+                Err(failure) => Err(self.make_way(toplevel, was_rooted, failure).await),
+            }
         })
     }
 
@@ -280,7 +310,7 @@ fn check(target: &Target, found: &Closure, recorded: Option<ClosureDigest>) -> R
     let signed = signed.map_or("nothing recorded".to_owned(), |digest| digest.to_string());
     let detail = format!(
         "the closure of {} is not what was signed: {} ({} paths, {} bytes) instead of {signed}; \
-         compare the caches, then repair or delete the paths",
+         compare the caches",
         target.toplevel, found.digest, found.paths, found.size
     );
     Err(failed(Code::ClosureMismatch, &detail, false))

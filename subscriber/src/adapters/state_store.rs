@@ -25,6 +25,8 @@ pub struct StateFile {
     os: System,
     file: PathBuf,
     mark: PathBuf,
+    /// Another mark, in a place that does not get lost together with the folder.
+    canary: Option<PathBuf>,
 }
 
 /// A state could not be read or begun.
@@ -51,7 +53,14 @@ impl StateFile {
 
     /// Names the state file in a profile's folder of a system.
     pub fn on(os: System, folder: &Path) -> Self {
-        Self { os, file: folder.join("state"), mark: folder.join("state-was-here") }
+        Self { os, file: folder.join("state"), mark: folder.join("state-was-here"), canary: None }
+    }
+
+    /// Names another mark, which tells a state that is gone with its whole folder from a first start.
+    #[must_use]
+    pub fn with_canary(mut self, canary: Option<PathBuf>) -> Self {
+        self.canary = canary;
+        self
     }
 
     /// Reads the state. One that is damaged is moved aside, and like one that is gone replaced by
@@ -66,7 +75,10 @@ impl StateFile {
         };
         match self.os.read(&self.file) {
             Ok(bytes) => match decode(&bytes) {
-                Some(state) => return Ok(state),
+                Some(state) => {
+                    self.set_canary();
+                    return Ok(state);
+                }
                 None => {
                     let aside = self.file.with_extension("damaged");
                     tracing::error!(file = %self.file.display(), kept = %aside.display(), "the state is damaged");
@@ -76,7 +88,8 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(NoState::Io { path: self.file.clone(), source }),
         }
-        let first = !self.os.exists(&self.mark);
+        let was_here = |mark: Option<&PathBuf>| mark.is_some_and(|mark| self.os.exists(mark));
+        let first = !was_here(Some(&self.mark)) && !was_here(self.canary.as_ref());
         let mut random = [0; 16];
         self.os.random(&mut random)?;
         let standing = if first { Standing::Known } else { Standing::Lost };
@@ -85,7 +98,20 @@ impl StateFile {
         if first {
             durable::write(&*self.os, &self.mark, b"").map_err(io(&self.mark))?;
         }
+        self.set_canary();
         Ok(state)
+    }
+
+    /// Sets the other mark where it is missing. A host without it is as safe as one that has none.
+    fn set_canary(&self) {
+        let Some(canary) = self.canary.as_ref().filter(|canary| !self.os.exists(canary)) else {
+            return;
+        };
+        let folder = canary.parent().unwrap_or(canary);
+        let set = self.os.make_folder(folder).and_then(|()| durable::write(&*self.os, canary, b""));
+        if let Err(error) = set {
+            tracing::warn!(canary = %canary.display(), %error, "a loss of the whole state folder would not be noticed");
+        }
     }
 }
 
@@ -160,6 +186,23 @@ mod tests {
         assert_eq!(fresh.standing, Standing::Lost);
         assert_ne!(fresh.incarnation, state.incarnation);
         assert!(folder.path().join("state.damaged").exists());
+    }
+
+    #[test]
+    fn a_state_folder_that_is_gone_as_a_whole_is_not_taken_for_a_first_start() {
+        let machine = tempfile::tempdir().unwrap();
+        let (folder, canary) = (machine.path().join("state"), machine.path().join("nix/system"));
+        let open = || {
+            fs::create_dir_all(&folder).unwrap();
+            StateFile::new(&folder).with_canary(Some(canary.clone())).open(boot()).unwrap()
+        };
+        assert_eq!(open().standing, Standing::Known);
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(open().standing, Standing::Lost);
+        // A state from before there was a canary gets one.
+        fs::remove_file(&canary).unwrap();
+        open();
+        assert!(canary.exists());
     }
 
     #[test]

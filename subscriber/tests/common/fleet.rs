@@ -87,6 +87,16 @@ impl Fleet {
         self.scratch.file("cache").join(url.expect("an archive has an address"))
     }
 
+    /// Gives a path other bytes on the operator's side, which Nix there takes for good, and so the
+    /// cache's key signs.
+    pub(crate) fn poison(&self, path: &StorePath, file: &str) -> Poisoned {
+        let at = path.as_path().join(file);
+        let good = fs::read(&at).expect("a file of the path");
+        let poisoned = Poisoned { path: path.clone(), file: at, good };
+        poisoned.write(self, b"# not what was built\n");
+        poisoned
+    }
+
     /// Runs the host's garbage collector.
     pub(crate) fn collect_garbage(&self) {
         self.in_host(&["nix-store", "--gc"]);
@@ -119,6 +129,37 @@ impl Fleet {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{script} {arguments:?}: {}: {said}", output.status);
         String::from_utf8(output.stdout).expect("what it prints is text")
+    }
+}
+
+/// A path of the operator's store with other bytes than were built.
+pub(crate) struct Poisoned {
+    path: StorePath,
+    file: PathBuf,
+    good: Vec<u8>,
+}
+
+impl Poisoned {
+    /// Brings the bytes back that were built.
+    pub(crate) fn cure(self, fleet: &Fleet) {
+        self.write(fleet, &self.good);
+    }
+
+    fn write(&self, fleet: &Fleet, bytes: &[u8]) {
+        let content = fleet.scratch.file("content");
+        fs::write(&content, bytes).unwrap();
+        // Registered again with the hash that the path has then; its references stay.
+        let script = r#"
+            references=$(nix-store --query --references "$1")
+            chmod u+w "$(dirname "$2")" "$2"
+            cat "$3" >"$2"
+            touch -d @1 "$2" && chmod 444 "$2"
+            { echo "$1"; echo; echo "$references" | grep -c . || true; echo "$references" | grep . || true; } |
+                nix-store --register-validity --reregister
+        "#;
+        let [path, file, content] = [self.path.as_path(), &self.file, &content]
+            .map(|path| path.to_str().expect("the paths of tests are text"));
+        fleet.on_operator(&["sh", "-euc", script, "sh", path, file, content]);
     }
 }
 

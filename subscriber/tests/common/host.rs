@@ -20,6 +20,7 @@ impl Host {
         let config = format!(
             "fleet = \"home\"\nhost = \"alpha\"\nbroker = \"mqtt://127.0.0.1:{port}\"\n\
              trust = \"{path}/trust.toml\"\nstate_dir = \"{path}/herald\"\n\
+             state = \"durable-unchecked\"\n\
              runner = \"direct\"\n[profiles.system]\nprofile = \"{path}/system\"\n\
              current = \"{path}/current\"\nbooted = \"{path}/booted\"\n"
         );

@@ -17,6 +17,7 @@ use herald_subscriber::{
     permits::Permits,
     ports::{Memory, Pending, Ports, Voice},
     retention::Generations,
+    revocations::Revocations,
     room::Room,
     trust_file::TrustFile,
 };
@@ -118,6 +119,7 @@ async fn follow(process: Process) {
         consent: None,
         one_shot_boot: false,
         freshness: None,
+        forgot_at: None,
         last_resort: false,
         kept_systems: 4,
         prunes: false,
@@ -126,7 +128,9 @@ async fn follow(process: Process) {
     // The daemon does not start without a trust file that it can use.
     let Ok(trust) = trust_file_os.read(Path::new(TRUST)) else { return };
     let Ok(trust) = Trust::from_toml(&String::from_utf8_lossy(&trust)) else { return };
-    let trust = Arc::new(TrustFile::new(trust_file_os, Path::new(TRUST), trust));
+    let seen = Path::new(STATE).join("trust.seen");
+    let Ok(revocations) = Revocations::open(&*trust_file_os, seen) else { return };
+    let trust = Arc::new(TrustFile::new(trust_file_os, Path::new(TRUST), trust, revocations));
     let driver = Driver::new(ports, trust, order::reader(), host, permits, state);
     tokio::task::spawn_local(stay_connected(world, connected, messages));
     let (_door, requests) = mpsc::channel(1);

@@ -94,6 +94,7 @@ pub(crate) fn capabilities() -> Capabilities {
         consent: None,
         one_shot_boot: false,
         freshness: None,
+        forgot_at: None,
         last_resort: false,
         kept_systems: 4,
         prunes: false,
