@@ -10,6 +10,7 @@ pub mod durability;
 mod fleet;
 mod forge;
 mod host;
+pub mod hostile;
 pub mod load;
 mod process;
 mod wait;
