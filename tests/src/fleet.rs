@@ -68,10 +68,15 @@ impl Fleet {
     /// Makes a fleet as [`Fleet::start`] does, at a broker that runs already. Its name is to be one
     /// that this broker has not seen before.
     pub fn start_at(name: &str, ports: Ports, hosts: &[&str]) -> Self {
+        Self::without_hosts_at(name, ports).with_hosts(hosts)
+    }
+
+    /// Makes a fleet with an operator key only, at a broker that runs already.
+    pub fn without_hosts_at(name: &str, ports: Ports) -> Self {
         let mut fleet = Self::empty(name);
         fleet.ports = ports;
         fleet.make_operator();
-        fleet.with_hosts(hosts)
+        fleet
     }
 
     /// Makes a fleet with a broker and an operator key only.

@@ -11,6 +11,7 @@ mod fleet;
 mod forge;
 pub mod fuzz;
 mod host;
+pub mod hostile;
 pub mod load;
 mod process;
 mod wait;

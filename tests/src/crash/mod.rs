@@ -27,6 +27,7 @@ mod world;
 
 pub use campaign::{Plan, Settings, Sum, campaign, kept};
 pub use mutant::Mutant;
+pub(crate) use rng::Rng;
 pub use run::{Outturn, run};
 pub use scenario::{Case, Disturbance, Event, Outcome, Scenario};
 pub use world::Hit;
