@@ -122,9 +122,7 @@ fn is_deterministic(value: &Value) -> bool {
         Value::Map(entries) => {
             let keys: Vec<_> = entries.iter().map(|(key, _)| encode_value(key)).collect();
             keys.is_sorted_by(|a, b| a < b)
-                && entries
-                    .iter()
-                    .all(|(key, value)| key.is_integer() && is_deterministic(value))
+                && entries.iter().all(|(key, value)| key.is_integer() && is_deterministic(value))
         }
         _ => false,
     }
