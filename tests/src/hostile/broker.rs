@@ -276,7 +276,8 @@ impl Shared {
         match self.mischief.clone() {
             Mischief::Chaos if self.lies_to(id) => self.spoil(id, topic, payload, retain),
             Mischief::Freeze if topic.ends_with("/beacon") => {}
-            Mischief::Withhold(host) if topic.contains(&format!("/desired/{host}/")) => {}
+            Mischief::Withhold(host)
+                if self.is_host(id) && topic.contains(&format!("/desired/{host}/")) => {}
             _ => self.send(id, topic, payload, retain),
         }
     }
@@ -324,7 +325,8 @@ impl Shared {
                 "gives another host's or time's in place of"
             }
             10 => {
-                let noise: Vec<u8> = (0..self.rng.below(64)).map(|_| self.rng.next() as u8).collect();
+                let noise: Vec<u8> =
+                    (0..self.rng.below(64)).map(|_| self.rng.next() as u8).collect();
                 self.send(id, topic, &noise, retain);
                 "invents noise in place of"
             }
@@ -347,8 +349,12 @@ impl Shared {
 
     /// Operators are lied to only while they look, so that they can publish in between.
     fn lies_to(&self, id: u64) -> bool {
-        let is_host = |session: &Session| session.client.contains(':');
-        self.lies_to_operators || self.sessions.get(&id).is_some_and(is_host)
+        self.lies_to_operators || self.is_host(id)
+    }
+
+    /// Hosts' client ids are `<fleet>:<host>`.
+    fn is_host(&self, id: u64) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.client.contains(':'))
     }
 
     fn hears(&self, id: u64, topic: &str) -> bool {

@@ -75,7 +75,7 @@ pub fn campaign(settings: &Settings, mutant: Option<Mutant>) -> Sum {
     thread::scope(|scope| {
         for _ in 0..settings.lanes.clamp(1, end - first) {
             scope.spawn(|| {
-                let mut world = World::new();
+                let mut world = World::start();
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= end {
@@ -87,6 +87,11 @@ pub fn campaign(settings: &Settings, mutant: Option<Mutant>) -> Sum {
                         || !outturn.wrong.is_empty();
                     if bad || settings.seed.is_some() {
                         eprintln!("seed {seed}:\n  {}", outturn.trace.join("\n  "));
+                        for fault in
+                            outturn.unauthorised.iter().chain(&outturn.stuck).chain(&outturn.wrong)
+                        {
+                            eprintln!("  wrong: {fault}");
+                        }
                     }
                     let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
                     let named = |faults: Vec<String>| {
@@ -102,7 +107,7 @@ pub fn campaign(settings: &Settings, mutant: Option<Mutant>) -> Sum {
                     if bad && mutant.is_none() {
                         // What is judged next begins from a fleet that is as it should be.
                         drop(sum);
-                        world = World::new();
+                        world = World::start();
                     }
                 }
             });

@@ -78,11 +78,12 @@ impl World {
     ///
     /// # Panics
     /// When it can't be made.
-    pub fn new() -> Self {
+    pub fn start() -> Self {
         let broker = EvilBroker::start().expect("a port of loopback");
         let ports = Ports { hosts: broker.port(), operator: broker.port() };
         let mut fleet = Fleet::without_hosts_at(NAME, ports);
-        let made = fleet.herald(&["key", "generate", "conductor", "--out", &fleet.path("conductor.key")]);
+        let made =
+            fleet.herald(&["key", "generate", "conductor", "--out", &fleet.path("conductor.key")]);
         assert_eq!(made.code, Some(0), "{made:?}");
         let file = fleet.path("trust.toml");
         let release = fs::read_to_string(&file).expect("the trust file");
@@ -151,12 +152,18 @@ impl World {
         out
     }
 
-    fn chaos(&mut self, rng: &mut Rng, out: &mut Outturn, allowed: &mut BTreeMap<&str, Vec<String>>) {
+    fn chaos(
+        &mut self,
+        rng: &mut Rng,
+        out: &mut Outturn,
+        allowed: &mut BTreeMap<&str, Vec<String>>,
+    ) {
         self.broker.turn(Mischief::Chaos);
         for _ in 0..1 + rng.below(2) {
             self.publish(out, allowed);
             for _ in 0..1 + rng.below(3) {
-                let (host, other) = if rng.below(2) == 0 { (HOSTS[0], HOSTS[1]) } else { (HOSTS[1], HOSTS[0]) };
+                let (host, other) =
+                    if rng.below(2) == 0 { (HOSTS[0], HOSTS[1]) } else { (HOSTS[1], HOSTS[0]) };
                 let topic = format!("herald/v1/{NAME}/desired/{host}/system");
                 match rng.below(5) {
                     0 => self.broker.replay(1 + rng.below(12)),
@@ -200,7 +207,12 @@ impl World {
         self.publish(out, allowed);
     }
 
-    fn withhold(&mut self, host: &str, out: &mut Outturn, allowed: &mut BTreeMap<&str, Vec<String>>) {
+    fn withhold(
+        &mut self,
+        host: &str,
+        out: &mut Outturn,
+        allowed: &mut BTreeMap<&str, Vec<String>>,
+    ) {
         self.settle_hearing();
         self.broker.turn(Mischief::Withhold(host.to_owned()));
         self.publish(out, allowed);
@@ -211,15 +223,22 @@ impl World {
     fn settle_hearing(&self) {
         wait_for("the hosts to hear beacons", || {
             let shown = self.status();
-            let calm = |host| shown.get(host).is_some_and(|one| {
-                one["suspicion"].is_null() && one["beacon_ms"].is_u64()
-            });
+            let calm = |host| {
+                shown
+                    .get(host)
+                    .is_some_and(|one| one["suspicion"].is_null() && one["beacon_ms"].is_u64())
+            };
             HOSTS.into_iter().all(calm).then_some(())
         });
     }
 
     /// Waits until `herald status` suspects what it should.
-    fn notice(&self, kinds: &[(&str, &str)], began: Instant, out: &mut Outturn) -> Option<Duration> {
+    fn notice(
+        &self,
+        kinds: &[(&str, &str)],
+        began: Instant,
+        out: &mut Outturn,
+    ) -> Option<Duration> {
         let bound = INTERVAL * 2 + SLACK;
         loop {
             let shown = self.status();
@@ -303,12 +322,12 @@ impl World {
             for system in news {
                 match allowed[host].iter().position(|one| one == system) {
                     Some(place) if place >= at => at = place,
-                    Some(_) => out.unauthorised.push(format!(
-                        "{host} ran the older {system} after a newer one: {news:?}"
-                    )),
-                    None => out.unauthorised.push(format!(
-                        "{host} ran {system}, which nobody ordered: {news:?}"
-                    )),
+                    Some(_) => out
+                        .unauthorised
+                        .push(format!("{host} ran the older {system} after a newer one: {news:?}")),
+                    None => out
+                        .unauthorised
+                        .push(format!("{host} ran {system}, which nobody ordered: {news:?}")),
                 }
             }
             out.activations += news.len() as u64;
