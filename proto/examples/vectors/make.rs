@@ -104,7 +104,7 @@ impl Maker {
             "log",
         ]);
         let (verify, message) = match kind {
-            "report" | "presence" | "log" => self.from_host(kind, fault),
+            "report" | "presence" | "log" => self.said_by_host(kind, fault),
             "beacon" => self.beacon(fault),
             _ => self.release(kind, fault),
         };
@@ -119,7 +119,7 @@ impl Maker {
         if self.random.once_in(24) { other } else { own }
     }
 
-    fn from_host(&mut self, kind: &'static str, fault: Fault) -> (Reader, Vec<u8>) {
+    fn said_by_host(&mut self, kind: &'static str, fault: Fault) -> (Reader, Vec<u8>) {
         let host = common::host();
         let payload = match kind {
             "report" => {

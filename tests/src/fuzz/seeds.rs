@@ -102,7 +102,7 @@ fn from_hosts() -> Vec<Vec<u8>> {
             let end = bytes.len().checked_sub(66)?;
             // Tag, array, header of 2 + 38 bytes, empty map, and the head of the payload.
             let rest = bytes.get(43..end)?;
-            let long = usize::from(rest.first()? & 0x1f).checked_sub(23).unwrap_or_default();
+            let long = usize::from(rest.first()? & 0x1f).saturating_sub(23);
             rest.get(1 + long..).map(<[u8]>::to_vec)
         });
         seeds.extend(in_mode(mode, payloads));
