@@ -5,14 +5,16 @@
 //! it did, but what counts is what is seen afterwards.
 
 use std::{
+    ffi::OsString,
     io,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use herald_core::{Claim, Monotonic, WAY_BACK_LIMIT};
-use herald_proto::store_path::StorePath;
+use herald_proto::{id::BootId, store_path::StorePath};
 use tokio::time::sleep;
 
 use crate::{
@@ -28,7 +30,7 @@ use crate::{
     clock,
     config::Runner,
     durable,
-    os::{NoLock, Os, Program, System},
+    os::{Linux, NoLock, Os, Program, System},
     prepare_reboot::remove_profile,
 };
 
@@ -74,21 +76,47 @@ pub struct AfterBoot {
 /// # Errors
 /// When the folder can't be read, or that program can't be run.
 pub fn after_boot(args: &AfterBoot) -> anyhow::Result<()> {
+    let os: System = Arc::new(Linux);
     let boot = clock::Clock::open()?.now().boot;
-    for entry in std::fs::read_dir(&args.state_dir)? {
-        let records = Records::new(&entry?.path());
+    let Some(Watch { program, args }) = watch_of(&os, boot, &args.state_dir)? else {
+        return Ok(());
+    };
+    let program = if program.exists() { program } else { std::env::current_exe()? };
+    Err(std::process::Command::new(program).args(args).exec().into())
+}
+
+/// The dead-man of a boot.
+#[derive(Debug)]
+pub struct Watch {
+    /// The program that armed the attempt.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+}
+
+/// Finds the attempt for which a system was booted.
+///
+/// # Errors
+/// When the folder can't be read.
+pub fn watch_of(os: &System, boot: BootId, state_dir: &Path) -> io::Result<Option<Watch>> {
+    for name in os.list(state_dir)? {
+        let records = Records::on(os.clone(), &state_dir.join(name));
         for attempt in records.attempts() {
             let Ok(record) = records.read(attempt) else { continue };
             let Some(reboot) = record.reboot.filter(|_| record.boot != boot) else { continue };
-            let own = std::env::current_exe()?;
-            let program = if reboot.program.exists() { reboot.program } else { own };
-            let mut watch = std::process::Command::new(program);
-            watch.arg("roll-back").arg("--folder").arg(records.folder());
-            watch.arg("--attempt").arg(attempt.to_string()).arg("--when-due");
-            return Err(watch.exec().into());
+            let (folder, number) = (records.folder().into(), attempt.to_string().into());
+            let args = vec![
+                "roll-back".into(),
+                "--folder".into(),
+                folder,
+                "--attempt".into(),
+                number,
+                "--when-due".into(),
+            ];
+            return Ok(Some(Watch { program: reboot.program, args }));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Rolls back, if it is this process that has to.
@@ -339,6 +367,12 @@ async fn switch(
 /// Points the profile at the generation of before, by replacing the link.
 fn restore_profile(os: &dyn Os, record: &ArmedRecord) -> io::Result<()> {
     let Some(before) = &record.profile_link else { return Ok(()) };
+    let generation = record.profile.parent().unwrap_or(Path::new("/")).join(before);
+    if store_path_at(os, &generation).is_none() {
+        // Somebody removed old generations meanwhile; the system itself is kept.
+        let system = record.boot_default.as_ref().filter(|path| os.exists(path.as_path()));
+        os.symlink(system.unwrap_or(&record.previous).as_path(), &generation)?;
+    }
     let temporary: &Path = &record.profile.with_extension("herald-new");
     let _ = os.remove(temporary);
     os.symlink(before, temporary)?;

@@ -111,7 +111,8 @@ let
     Description=Herald's way back from this boot
     DefaultDependencies=no
     IgnoreOnIsolate=yes
-    ConditionPathExistsGlob=/var/lib/herald/*/armed-*
+    ConditionPathExistsGlob=|/var/lib/herald/*/armed-*
+    ConditionPathExistsGlob=|/var/lib/herald/*/rollback-*
     [Service]
     Type=exec
     ExecStart=/var/lib/herald/system/dead-man dead-man --state-dir /var/lib/herald

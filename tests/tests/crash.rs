@@ -4,7 +4,7 @@
 #![allow(clippy::panic, reason = "a test helper fails by panicking")]
 
 use clap::Parser;
-use herald_proto::report::PhaseName;
+use herald_proto::{report::PhaseName, target::Action};
 use herald_tests::crash::{
     Case, Disturbance, Event, Mutant, Plan, Scenario, Settings, campaign, kept, run,
 };
@@ -29,7 +29,7 @@ fn a_host_that_is_stopped_anywhere_ends_in_a_running_reachable_system() {
         }
     }
     // The whole plan fits into the campaign that is run by hand.
-    assert!(plan.each() <= 13_000, "{} stops", plan.each());
+    assert!(plan.each() <= 18_000, "{} stops", plan.each());
 }
 
 #[test]
@@ -149,6 +149,38 @@ fn a_state_that_is_forgotten_is_found() {
 #[test]
 fn a_commit_before_the_proof_is_found() {
     is_found(Mutant::CommitsFirst);
+}
+
+/// Runs reboots of a kind with a mistake, until the checks find it.
+fn is_found_in_reboots(mutant: Mutant) {
+    let plan = Plan::new(7);
+    let cases = (0..plan.each()).map(|number| plan.case(number));
+    is_found_in(mutant, cases.filter(|case| case.scenario.action == Action::Reboot));
+}
+
+#[test]
+fn a_boot_loader_that_is_told_to_take_the_new_system_always_is_found() {
+    is_found_in_reboots(Mutant::CommitsFirst);
+}
+
+#[test]
+fn a_boot_loader_that_does_not_forget_what_is_booted_once_is_found() {
+    is_found_in_reboots(Mutant::EntryIsNotForgotten);
+}
+
+#[test]
+fn a_boot_that_nobody_watches_over_is_found() {
+    is_found_in_reboots(Mutant::NobodyWatchesTheBoot);
+}
+
+#[test]
+fn a_boot_that_is_confirmed_without_proof_is_found() {
+    is_found_in_reboots(Mutant::ProofsAreMadeUp);
+}
+
+#[test]
+fn limits_that_never_come_are_found() {
+    is_found(Mutant::TimeStandsStill);
 }
 
 #[test]

@@ -361,7 +361,7 @@ impl Phase {
     }
 
     /// Gives what the order under way asks for.
-    pub(crate) fn target(&self) -> Option<&Target> {
+    pub fn target(&self) -> Option<&Target> {
         match self {
             Self::Idle | Self::Ended { .. } => None,
             Self::Realising { order, .. } | Self::Waiting { order, .. } => Some(order.target()),

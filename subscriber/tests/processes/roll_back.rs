@@ -53,6 +53,16 @@ fn after_the_commit_the_profile_and_the_boot_default_are_restored_too() {
 }
 
 #[test]
+fn a_generation_that_somebody_removed_meanwhile_is_made_again() {
+    let machine = claimed();
+    machine.commit();
+    fs::remove_file(machine.link("system-1-link")).unwrap();
+    assert!(start(&machine, &[]).wait().success());
+    assert_undone(&machine);
+    assert_eq!(machine.says("system-1-link"), machine.previous.as_path());
+}
+
+#[test]
 fn a_boot_default_that_was_another_one_is_restored_as_it_was() {
     let machine = claimed();
     let tried_for_the_next_boot = machine.system("2default");

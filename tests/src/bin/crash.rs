@@ -1,6 +1,6 @@
 //! Stops the subscriber at every point of its way on a simulated machine, and checks that the
 //! host stands at the end. The last line says how many runs did not:
-//! `cargo run --release -p herald-tests --bin crash -- --runs 13000`.
+//! `cargo run --release -p herald-tests --bin crash -- --runs 18000`.
 
 use std::process::ExitCode;
 

@@ -96,6 +96,12 @@ impl Disk {
         Ok(self.folder(folder)?.now.keys().cloned().collect())
     }
 
+    /// Lists the folders in a folder.
+    pub(crate) fn folders(&self, folder: &Path) -> Vec<String> {
+        let below = self.folders.keys().filter(|path| path.parent() == Some(folder));
+        below.filter_map(|path| name_of(path).ok()).collect()
+    }
+
     /// Makes a file whose content is not synced.
     pub(crate) fn write(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
         let number = self.files.len();

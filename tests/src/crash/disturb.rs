@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     order,
     rng::Rng,
-    scenario::Disturbance,
+    scenario::{Disturbance, Outcome},
     world::{Machine, Order},
 };
 
@@ -41,6 +41,7 @@ impl Machine {
                 self.monitor.person = true;
                 self.order(Order::Person(what));
             }
+            Disturbance::PersonCollects => self.order(Order::Person(what)),
             Disturbance::Suspend => {
                 self.skew += 3 * 3600 * 1000;
                 self.cut_network(Duration::from_secs(4));
@@ -50,6 +51,10 @@ impl Machine {
             Disturbance::Outage => self.cut_network(Duration::from_secs(6)),
             Disturbance::NewOrder => self.publish(order::newer()),
             Disturbance::CorruptMessage => self.publish_bad(order::corrupt()),
+            // It asks for a switch, which can't show that a kernel does not come up: that is not to be
+            // the first one to come.
+            Disturbance::ReplayedMessage
+                if self.scenario.outcome == Outcome::NoBoot && !self.monitor.has_taken() => {}
             Disturbance::ReplayedMessage => self.publish_bad(order::older()),
         }
     }

@@ -1,9 +1,9 @@
 //! What must hold at every step, and what is known to be true about the new system. It looks at
 //! the machine and at what the subscriber says, and decides nothing.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use herald_core::{Phase, ReportBody, State};
+use herald_core::{Phase, Procedure, ReportBody, State};
 use herald_proto::{
     id::Sequence, rejection::Code, report::PhaseName, store_path::StorePath, target::Action,
 };
@@ -13,6 +13,10 @@ use super::{
     disk::Disk,
     systems::{BOOT_DEFAULT, OLD, PERSONS, PROFILE, STORE, closure, content},
 };
+
+/// How much longer than its limit a phase may be seen to last: looks are a second apart, and what
+/// ends it has to be stored, and seen.
+const SLACK: Duration = Duration::from_secs(4);
 
 /// Watches one run.
 #[derive(Debug)]
@@ -28,12 +32,16 @@ pub(crate) struct Monitor {
     pub(crate) boots_unproved: bool,
     /// Whether the machine was booted after that phase began.
     pub(crate) booted_since: bool,
+    /// Whether no subscriber has started in this boot yet.
+    pub(crate) fresh_boot: bool,
     /// Whether a person may have set links of their own.
     pub(crate) person: bool,
     /// Whether a person's own switch was cut off, which nobody but them puts right.
     pub(crate) person_cut_off: bool,
     /// Systems that may be the boot default, or the profile's.
     allowed: BTreeSet<StorePath>,
+    /// How long the phase has lasted, while the subscriber could have ended it.
+    lasted: Duration,
     healthy_since: Option<(StorePath, Instant)>,
     stable: BTreeSet<StorePath>,
     linked: bool,
@@ -49,10 +57,12 @@ impl Monitor {
             phase: PhaseName::Idle,
             state: None,
             booted_since: false,
+            fresh_boot: false,
             boots_unproved: false,
             person: false,
             person_cut_off: false,
             allowed: [OLD.clone()].into(),
+            lasted: Duration::ZERO,
             healthy_since: None,
             stable: BTreeSet::new(),
             linked: false,
@@ -89,6 +99,17 @@ impl Monitor {
         }
     }
 
+    /// Hears that time has passed in which the subscriber ran and could store what it decides: no
+    /// phase lasts longer than its limit.
+    pub(crate) fn passed(&mut self, span: Duration) {
+        self.lasted += span;
+        let Some(limit) = self.state.as_ref().and_then(|state| limit(&state.phase)) else { return };
+        if self.lasted > limit + SLACK {
+            let phase = self.phase;
+            self.violated(format!("it is {phase} for longer than {limit:?}"));
+        }
+    }
+
     /// Hears of one round of health checks, while a system runs.
     pub(crate) fn checked(&mut self, running: Option<&StorePath>, healthy: bool) {
         let now = Instant::now();
@@ -115,6 +136,11 @@ impl Monitor {
         self.linked = true;
     }
 
+    /// Tells whether an order was taken.
+    pub(crate) fn has_taken(&self) -> bool {
+        self.highest.is_some()
+    }
+
     /// Looks at a state that was loaded by a start.
     pub(crate) fn loaded(&mut self, state: &State) {
         let sequence = state.taken.map(|taken| taken.sequence);
@@ -128,6 +154,15 @@ impl Monitor {
             self.violated("the state was lost".into());
         }
         self.watch_order(state);
+        // A start does not give these more time.
+        if !matches!(state.phase, Phase::Activating { .. } | Phase::Confirming { .. }) {
+            self.lasted = Duration::ZERO;
+        }
+        // Killed after it was stored and before that was heard of: stored in this boot.
+        if self.phase != state.phase.name() && !self.fresh_boot {
+            self.booted_since = false;
+        }
+        self.fresh_boot = false;
         // What was stored when the power went may be there all the same.
         self.phase = state.phase.name();
     }
@@ -135,7 +170,10 @@ impl Monitor {
     /// Looks at a state that is durable now.
     pub(crate) fn saved(&mut self, state: &State) {
         let before = self.phase;
+        let (lasted, order) = (self.lasted, self.state.as_ref().and_then(sequence));
         self.loaded(state);
+        let same = self.phase == before && order == sequence(state);
+        self.lasted = if same { lasted } else { Duration::ZERO };
         self.highest = state.taken.map(|taken| taken.sequence);
         if let Phase::Committing { attempt, .. } = &state.phase {
             let target = attempt.order.target();
@@ -185,6 +223,29 @@ impl Monitor {
     pub(crate) fn is_allowed(&self, system: &StorePath) -> bool {
         self.allowed.contains(system) || (self.person && *system == *PERSONS)
     }
+}
+
+fn sequence(state: &State) -> Option<Sequence> {
+    state.phase.order().map(|order| order.sequence)
+}
+
+/// Gives how long a phase may last, as docs/states.md says; none where it may for ever.
+fn limit(phase: &Phase) -> Option<Duration> {
+    let limits = &phase.target()?.limits;
+    let seconds = Duration::from_secs;
+    Some(match phase {
+        Phase::Idle | Phase::Ended { .. } => return None,
+        Phase::Realising { .. } => limits.realise,
+        // For its first connection a start waits for a minute, and nothing else is in the way here.
+        Phase::Waiting { .. } => seconds(60),
+        Phase::Armed { attempt, .. } if attempt.procedure == Procedure::Reboot => seconds(735),
+        Phase::Armed { .. } => seconds(15),
+        Phase::Activating { .. } => limits.activate + seconds(5),
+        Phase::Rebooting { .. } => seconds(600),
+        Phase::Confirming { .. } => limits.confirm,
+        Phase::Committing { .. } => seconds(720),
+        Phase::RollingBack { .. } => limits.activate + limits.activate + seconds(1320),
+    })
 }
 
 /// Follows a link to a system; as it would be after the worst power cut, if asked.

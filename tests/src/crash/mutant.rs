@@ -21,6 +21,12 @@ pub enum Mutant {
     StateIsForgotten,
     /// The new system is the boot default as soon as it runs.
     CommitsFirst,
+    /// The boot loader boots a system again and again that was to be booted once.
+    EntryIsNotForgotten,
+    /// No unit watches over a system that was booted once.
+    NobodyWatchesTheBoot,
+    /// The subscriber's clock stands still: no limit is ever reached.
+    TimeStandsStill,
     /// What an attempt left is not removed.
     NothingIsCleanedUp,
 }

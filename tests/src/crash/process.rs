@@ -117,8 +117,9 @@ impl Os for Process {
 
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
         self.look("list", folder)?;
-        let names = self.world.machine().disk.list(folder)?;
-        Ok(names.into_iter().map(OsString::from).collect())
+        let machine = self.world.machine();
+        let names = machine.disk.list(folder)?.into_iter().chain(machine.disk.folders(folder));
+        Ok(names.map(OsString::from).collect())
     }
 
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {

@@ -12,12 +12,17 @@ use super::{
     order::HEALTH_CHECK,
     process::{Held, Process},
     scenario::Outcome,
-    systems::{BOOT_DEFAULT, CURRENT, PROFILE, STORE, TARGET, closure, content, dump, in_store},
+    systems::{
+        BOOT_DEFAULT, BOOT_ONCE, CURRENT, OWN_PROFILE, PROFILE, STORE, TARGET, closure, content,
+        dump, in_store,
+    },
     world::{Order, Services, Unit},
 };
 
 /// The status that stands for a program that could not be started.
 pub(crate) const NOT_STARTED: i32 = -1;
+/// What the subscriber is told to tell the boot loader by.
+pub(crate) const BOOT_ONCE_PROGRAM: &str = "boot-once";
 /// The subscriber's unit.
 const SUBSCRIBER: &str = "herald-subscriber.service";
 
@@ -51,9 +56,10 @@ pub(crate) async fn run(process: &Process, command: &Command, line: &mut dyn FnM
         return switch(process, &system, verb).await;
     }
     match (std.get_program().to_str().unwrap_or_default(), &arguments[..]) {
-        ("nix-env", ["--profile", PROFILE, "--set", system]) => {
-            set_profile(process, system.as_ref()).await
+        ("nix-env", ["--profile", profile @ (PROFILE | OWN_PROFILE), "--set", system]) => {
+            set_profile(process, Path::new(profile), system.as_ref()).await
         }
+        (BOOT_ONCE_PROGRAM, arguments) => boot_once(process, arguments).await,
         ("nix-store", ["--realise", system, "--add-root", root]) => {
             realise(process, system, Path::new(root), line).await
         }
@@ -137,7 +143,10 @@ async fn install_boot_loader(process: &Process, system: &StorePath) -> Exit {
     pause(100).await;
     act(process, "boot: sync the kernel").await;
     let _ = process.world.machine().disk.sync_file(&kernel);
-    if let Err(error) = process.replace_link(system.as_path(), Path::new(BOOT_DEFAULT)) {
+    let prepares = process.world.machine().name(process.pid).contains("prepare-reboot");
+    let hurries = process.world.machine().mutant == Some(Mutant::CommitsFirst) && prepares;
+    let default = if hurries { &*TARGET } else { system };
+    if let Err(error) = process.replace_link(default.as_path(), Path::new(BOOT_DEFAULT)) {
         return no_room(&error);
     }
     pause(50).await;
@@ -203,13 +212,13 @@ async fn activate(process: &Process, system: &StorePath) -> Exit {
 
 /// `nix-env --set`: a new generation, unless the latest one is the same, and then the profile.
 /// Nix syncs neither.
-pub(crate) async fn set_profile(process: &Process, system: &Path) -> Exit {
-    let folder = Path::new(PROFILE).parent().unwrap_or(Path::new("/"));
+pub(crate) async fn set_profile(process: &Process, profile: &Path, system: &Path) -> Exit {
+    let folder = profile.parent().unwrap_or(Path::new("/"));
+    let name = profile.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let _lock = lock_profile(process, profile).await;
     let names = process.world.machine().disk.list(folder).unwrap_or_default();
-    let number =
-        |name: &String| name.strip_prefix("system-")?.strip_suffix("-link")?.parse::<u32>().ok();
-    let latest = names.iter().filter_map(number).max().unwrap_or(0);
-    let link = |number: u32| format!("system-{number}-link");
+    let latest = names.iter().filter_map(|link| generation(name, link)).max().unwrap_or(0);
+    let link = |number: u32| format!("{name}-{number}-link");
     let says = process.world.machine().disk.read_link(&folder.join(link(latest))).ok();
     let generation = if says.as_deref() == Some(system) {
         link(latest)
@@ -223,9 +232,72 @@ pub(crate) async fn set_profile(process: &Process, system: &Path) -> Exit {
         generation
     };
     pause(50).await;
-    match process.replace_link(Path::new(&generation), Path::new(PROFILE)) {
+    match process.replace_link(Path::new(&generation), profile) {
         Ok(()) => Exit::default(),
         Err(error) => no_room(&error),
+    }
+}
+
+/// Waits for a profile's lock, as Nix does to make or remove a generation.
+async fn lock_profile(process: &Process, profile: &Path) -> Held {
+    let lock = profile.with_extension("lock");
+    loop {
+        if let Some(held) = Held::take(process, &lock) {
+            return held;
+        }
+        pause(20).await;
+    }
+}
+
+/// Gives the number of a generation of a profile by the name of its link.
+fn generation(profile: &str, link: &str) -> Option<u32> {
+    link.strip_prefix(profile)?.strip_prefix('-')?.strip_suffix("-link")?.parse().ok()
+}
+
+/// What tells the boot loader to boot a system once, as `bootctl set-oneshot` does.
+async fn boot_once(process: &Process, arguments: &[&str]) -> Exit {
+    let told = match arguments {
+        ["set", system] => process.replace_link(Path::new(system), Path::new(BOOT_ONCE)),
+        _ => {
+            act(process, "boot-once: clear").await;
+            let _ = process.world.machine().disk.remove(Path::new(BOOT_ONCE));
+            Ok(())
+        }
+    };
+    if let Err(error) = told {
+        return no_room(&error);
+    }
+    act(process, "boot-once: sync /boot").await;
+    process.world.machine().disk.sync_below(Path::new("/boot"));
+    Exit::default()
+}
+
+/// `nix-collect-garbage -d`: removes all but the latest generation of each profile, and then what
+/// nothing leads to. What is being fetched is safe, as Nix keeps it for the one who fetches.
+pub(crate) async fn collect_garbage(process: &Process) {
+    for profile in [PROFILE, OWN_PROFILE].map(Path::new) {
+        let folder = profile.parent().unwrap_or(Path::new("/"));
+        let name = profile.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let _lock = lock_profile(process, profile).await;
+        let current = process.world.machine().disk.read_link(profile).ok();
+        let names = process.world.machine().disk.list(folder).unwrap_or_default();
+        for link in names.iter().filter(|link| generation(name, link).is_some()) {
+            if current.as_deref() != Some(Path::new(link)) {
+                act(process, &format!("nix-collect-garbage: remove {link}")).await;
+                let _ = process.world.machine().disk.remove(&folder.join(link));
+            }
+        }
+    }
+    act(process, "nix-collect-garbage: look").await;
+    let dead = process.world.machine().garbage();
+    for path in dead {
+        act(process, &format!("nix-collect-garbage: delete {path}")).await;
+        let mut machine = process.world.machine();
+        if machine.temporary_roots.values().any(|kept| closure(kept).contains(&path)) {
+            continue;
+        }
+        machine.valid.remove(&path);
+        let _ = machine.disk.remove(&Path::new(STORE).join(path.base_name()));
     }
 }
 
@@ -236,6 +308,7 @@ async fn realise(
     line: &mut dyn FnMut(&[u8]),
 ) -> Exit {
     let Ok(system) = system.parse::<StorePath>() else { return Exit::bad(1, "no store path") };
+    let _kept = TemporaryRoot::make(process, &system);
     for path in closure(&system) {
         if process.world.machine().valid.contains(&path) {
             continue;
@@ -339,6 +412,11 @@ async fn systemctl(process: &Process, arguments: &[&str]) -> Exit {
             }
             Exit::default()
         }
+        ["reboot"] => {
+            act(process, "systemctl reboot").await;
+            process.world.machine().order(Order::Shutdown);
+            Exit::default()
+        }
         ["list-units", "--state=failed", ..] => {
             let machine = process.world.machine();
             let line = |unit: &String| format!("{unit} loaded failed failed A unit\n");
@@ -354,6 +432,22 @@ async fn systemctl(process: &Process, arguments: &[&str]) -> Exit {
             process.world.machine().monitor.violated(what);
             Exit::bad(1, "")
         }
+    }
+}
+
+/// Keeps what is being fetched, for as long as the program runs.
+struct TemporaryRoot<'a>(&'a Process);
+
+impl<'a> TemporaryRoot<'a> {
+    fn make(process: &'a Process, system: &StorePath) -> Self {
+        process.world.machine().temporary_roots.insert(process.pid, system.clone());
+        Self(process)
+    }
+}
+
+impl Drop for TemporaryRoot<'_> {
+    fn drop(&mut self) {
+        self.0.world.machine().temporary_roots.remove(&self.0.pid);
     }
 }
 

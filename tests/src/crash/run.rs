@@ -108,6 +108,9 @@ async fn come_to_rest(world: &World) {
     while looks < AT_REST {
         sleep(LOOK).await;
         let mut machine = world.machine();
+        if machine.subscriber.is_some() && machine.room().is_ok() {
+            machine.monitor.passed(LOOK);
+        }
         looks = if is_at_rest(&machine) { looks + 1 } else { 0 };
         if began.elapsed() > LIMIT || !machine.monitor.violations.is_empty() {
             let (phase, units) = (machine.monitor.phase, machine.units.len());
@@ -169,7 +172,7 @@ fn check(machine: &mut Machine) {
             })
         });
         // What a person only tried is gone after a boot, and the old system is a third one then.
-        let persons = [Some(&*PERSONS), Some(&*OLD)].contains(&found[0].as_ref());
+        let persons = booted || [Some(&*PERSONS), Some(&*OLD)].contains(&found[0].as_ref());
         if !fine || (matches!(ending, Ending::Overridden(_)) && !persons) {
             machine.monitor.violated(format!("after {ending:?} there is {found:?}"));
         }
@@ -211,7 +214,7 @@ fn expected(
     let degraded = machine.monitor.phase == PhaseName::Degraded;
     let bases = [&*OLD, &*TARGET].into_iter().filter(|base| machine.monitor.is_allowed(base));
     match (succeeded, action) {
-        (true, Action::Switch) => all([target; 3]),
+        (true, Action::Switch | Action::Reboot) => all([target; 3]),
         (true, Action::Boot) if booted => all([target; 3]),
         // A cut may have come between the boot default and the order's end.
         (true, Action::Boot) => all([&*OLD, target, target]) || all([target; 3]),
@@ -224,6 +227,15 @@ fn expected(
                 && machine.scenario.action == Action::Boot
                 && machine.monitor.is_allowed(&TARGET)
                 && all([&*OLD, &*TARGET, &*TARGET]) =>
+        {
+            true
+        }
+        // The same where the earlier one had only tried it.
+        (false, Action::Switch)
+            if !booted
+                && machine.scenario.action == Action::Test
+                && machine.monitor.is_allowed(&TARGET)
+                && all([&*TARGET, &*OLD, &*OLD]) =>
         {
             true
         }

@@ -30,6 +30,8 @@ pub enum Outcome {
     Deaf,
     /// It does not trust whoever signed the order for it.
     LocksOut,
+    /// Its kernel does not come up.
+    NoBoot,
 }
 
 /// What an order asks for, and how it turns out.
@@ -66,6 +68,8 @@ pub enum Disturbance {
     PersonTests,
     /// Somebody runs `nixos-rebuild boot`.
     PersonBoots,
+    /// Somebody runs `nix-collect-garbage -d`.
+    PersonCollects,
     /// The machine sleeps for some hours.
     Suspend,
     /// The wall clock jumps forward by an hour.
@@ -88,13 +92,14 @@ impl Disturbance {
         [Self::KillSubscriber, Self::KillActor, Self::KillAll, Self::SoftReboot, Self::PowerCut];
 
     /// The others, which every point of a good switch is to see.
-    pub const OTHERS: [Self; 13] = [
+    pub const OTHERS: [Self; 14] = [
         Self::Reboot,
         Self::DiskFull,
         Self::DiskFullLong,
         Self::PersonSwitches,
         Self::PersonTests,
         Self::PersonBoots,
+        Self::PersonCollects,
         Self::Suspend,
         Self::ClockForward,
         Self::ClockBack,
@@ -139,8 +144,8 @@ impl Scenario {
     /// All of them.
     pub fn all() -> Vec<Self> {
         use Outcome::{
-            CutOff, Deaf, FailsEarly, FailsLate, FallsIll, Good, Hangs, LocksOut, SelfUpdate, Sick,
-            UnitFails,
+            CutOff, Deaf, FailsEarly, FailsLate, FallsIll, Good, Hangs, LocksOut, NoBoot,
+            SelfUpdate, Sick, UnitFails,
         };
         let switch = [
             Good, SelfUpdate, FailsEarly, FailsLate, Hangs, UnitFails, Sick, FallsIll, CutOff,
@@ -153,6 +158,7 @@ impl Scenario {
             .chain([Good, Sick].map(of(Action::Test)))
             .chain([Good, LocksOut].map(of(Action::Boot)))
             .chain([of(Action::DryActivate)(Good)])
+            .chain([Good, SelfUpdate, NoBoot, Sick, CutOff, Deaf].map(of(Action::Reboot)))
             .collect()
     }
 
@@ -165,7 +171,7 @@ impl Scenario {
     }
 }
 
-const OUTCOMES: [(Outcome, &str); 11] = [
+const OUTCOMES: [(Outcome, &str); 12] = [
     (Outcome::Good, "good"),
     (Outcome::SelfUpdate, "self-update"),
     (Outcome::FailsEarly, "fails-early"),
@@ -177,9 +183,10 @@ const OUTCOMES: [(Outcome, &str); 11] = [
     (Outcome::CutOff, "cut-off"),
     (Outcome::Deaf, "deaf"),
     (Outcome::LocksOut, "locks-out"),
+    (Outcome::NoBoot, "no-boot"),
 ];
 
-const DISTURBANCES: [(Disturbance, &str); 18] = [
+const DISTURBANCES: [(Disturbance, &str); 19] = [
     (Disturbance::KillSubscriber, "kill-subscriber"),
     (Disturbance::KillActor, "kill-actor"),
     (Disturbance::KillAll, "kill-all"),
@@ -191,6 +198,7 @@ const DISTURBANCES: [(Disturbance, &str); 18] = [
     (Disturbance::PersonSwitches, "person-switches"),
     (Disturbance::PersonTests, "person-tests"),
     (Disturbance::PersonBoots, "person-boots"),
+    (Disturbance::PersonCollects, "person-collects"),
     (Disturbance::Suspend, "suspend"),
     (Disturbance::ClockForward, "clock-forward"),
     (Disturbance::ClockBack, "clock-back"),

@@ -31,12 +31,13 @@ use super::{
     mutant::Mutant,
     order,
     process::Process,
-    systems::{BOOT_DEFAULT, BOOTED, CURRENT, PROFILE, ROOTS, STATE, STORE, TRUST, UNSYNCED},
+    programs::BOOT_ONCE_PROGRAM,
+    systems::{
+        BOOT_DEFAULT, BOOTED, CURRENT, OWN_PROFILE, PROFILE, ROOTS, STATE, STORE, TRUST, UNSYNCED,
+    },
     world::World,
 };
 
-/// The profile of systems that are booted once, of which this machine knows nothing.
-const OWN_PROFILE: &str = "/nix/var/nix/profiles/system-profiles/herald";
 /// The host's own health checks, of which it has none.
 const HEALTH_FOLDER: &str = "/etc/herald/health.d";
 /// How long a connection takes to be made.
@@ -70,9 +71,14 @@ async fn follow(process: Process) {
     let connected = Rc::new(Cell::new(false));
     let (messages, orders) = watch::channel(Vec::new());
     let clock = world.clone();
+    let start = world.machine().now();
     let ports = Ports {
         scribe: None,
-        clock: Box::new(move || clock.machine().now()),
+        clock: Box::new(move || {
+            let machine = clock.machine();
+            let stands_still = machine.mutant == Some(Mutant::TimeStandsStill);
+            if stands_still { start } else { machine.now() }
+        }),
         memory: Box::new(Watched { memory, process: process.clone() }),
         machine: Box::new(Systems {
             os: Arc::clone(&os),
@@ -92,8 +98,8 @@ async fn follow(process: Process) {
             &profile,
             runner,
             Restart {
-                command: Vec::new(),
-                loader: BootLoader::None,
+                command: ["systemctl", "reboot"].map(str::to_owned).to_vec(),
+                loader: BootLoader::Command { program: vec![BOOT_ONCE_PROGRAM.to_owned()] },
                 own_profile: OWN_PROFILE.into(),
                 is_last_resort: false,
             },
@@ -117,7 +123,7 @@ async fn follow(process: Process) {
         units: true,
         windows: false,
         consent: None,
-        one_shot_boot: false,
+        one_shot_boot: true,
         freshness: None,
         forgot_at: None,
         last_resort: false,

@@ -1,9 +1,9 @@
 //! The first process of the simulated machine: it starts what is to run, and forgets what is
 //! dead.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, io, path::Path, time::Duration};
 
-use herald_subscriber::{commit, roll_back, runner};
+use herald_subscriber::{commit, os::System, prepare_reboot, roll_back, runner};
 use std::sync::Arc;
 use tokio::{
     sync::mpsc,
@@ -19,8 +19,8 @@ use super::{
     programs,
     scenario::Disturbance,
     subscriber,
-    systems::{CURRENT, PERSONS},
-    world::{Order, World},
+    systems::{CURRENT, PERSONS, PROFILE, STATE_DIR},
+    world::{Order, WATCH, World},
 };
 
 /// How long after its end systemd starts a unit again.
@@ -29,6 +29,10 @@ const RESTART: Duration = Duration::from_secs(1);
 const START_AGAIN: Duration = Duration::from_secs(5);
 /// How long booting takes.
 const BOOT: Duration = Duration::from_secs(8);
+/// How long it takes until somebody starts a machine again that did not come up.
+const POWER_CYCLE: Duration = Duration::from_secs(300);
+/// How long after it was asked for a machine is down, in order.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 /// How long starting user space again takes.
 const SOFT_REBOOT: Duration = Duration::from_secs(2);
 
@@ -61,11 +65,14 @@ pub(crate) async fn run(world: World, mut orders: mpsc::UnboundedReceiver<Order>
                     later(&world, delay, era, Order::StartSubscriber(Duration::ZERO));
                 }
             }
-            Order::Boot | Order::SoftReboot => {
+            Order::Shutdown => later(&world, SHUTDOWN, era, Order::GoDown),
+            Order::GoDown => world.machine().disturb(Disturbance::Reboot, 0),
+            Order::Boot | Order::BootAgain | Order::SoftReboot => {
                 era += 1;
                 world.machine().era = era;
                 let (boots, span) = match order {
                     Order::Boot => (true, BOOT),
+                    Order::BootAgain => (true, POWER_CYCLE),
                     _ => (false, SOFT_REBOOT),
                 };
                 let world = world.clone();
@@ -149,7 +156,11 @@ fn start_unit(world: &World, name: &str) -> Option<(u64, AbortHandle)> {
     let machine = world.machine();
     let unit = machine.units.get(name)?.clone();
     let pid = unit.pid.filter(|pid| machine.is_alive(*pid))?;
-    let sleeps = name.contains("dead-man") && machine.mutant == Some(Mutant::DeadManSleeps);
+    let sleeps = match machine.mutant {
+        Some(Mutant::DeadManSleeps) => name.contains("dead-man"),
+        Some(Mutant::NobodyWatchesTheBoot) => name == WATCH,
+        _ => false,
+    };
     let process = Process { world: world.clone(), pid };
     let name = name.to_owned();
     let handle = spawn_local(async move {
@@ -176,6 +187,10 @@ fn restart_unit(world: &World, name: &str) {
     if machine.units.get(name).is_none_or(|unit| unit.pid.is_some()) {
         return;
     }
+    if name == WATCH && !machine.awaits_watch() {
+        machine.units.remove(name);
+        return;
+    }
     let pid = machine.spawn(name);
     if let Some(unit) = machine.units.get_mut(name) {
         unit.pid = Some(pid);
@@ -185,9 +200,13 @@ fn restart_unit(world: &World, name: &str) {
 
 /// Runs the program of a unit: this one, with other arguments.
 async fn run_unit(process: &Process, arguments: &[String]) -> bool {
-    let os = Arc::new(process.clone());
+    let os: System = Arc::new(process.clone());
     let Some((subcommand, rest)) = arguments.split_first() else { return false };
     let ended = match subcommand.as_str() {
+        "prepare-reboot" => match parsed::<commit::Args>(rest) {
+            Some(arguments) => prepare_reboot::run(os, arguments).await.is_ok(),
+            None => false,
+        },
         "activate" => match parsed::<runner::Args>(rest) {
             Some(arguments) => runner::run(os, arguments).await.is_ok(),
             None => false,
@@ -195,6 +214,11 @@ async fn run_unit(process: &Process, arguments: &[String]) -> bool {
         "commit" => match parsed::<commit::Args>(rest) {
             Some(arguments) => commit::run(os, arguments).await.is_ok(),
             None => false,
+        },
+        "dead-man" => match watch(process, &os) {
+            Ok(Some(arguments)) => Box::pin(run_unit(process, &arguments)).await,
+            Ok(None) => true,
+            Err(_) => false,
         },
         "roll-back" => match parsed::<roll_back::Args>(rest) {
             Some(arguments) => roll_back::run(os, arguments).await.is_ok(),
@@ -208,6 +232,14 @@ async fn run_unit(process: &Process, arguments: &[String]) -> bool {
     ended
 }
 
+/// Becomes the dead-man of a boot, as the program that armed it.
+fn watch(process: &Process, os: &System) -> io::Result<Option<Vec<String>>> {
+    let boot = process.world.machine().now().boot;
+    let watch = roll_back::watch_of(os, boot, Path::new(STATE_DIR))?;
+    let text = |argument: OsString| argument.into_string().ok();
+    Ok(watch.map(|watch| watch.args.into_iter().filter_map(text).collect()))
+}
+
 fn parsed<T: clap::Args>(arguments: &[String]) -> Option<T> {
     let command = T::augment_args(clap::Command::new("herald-subscriber").no_binary_name(true));
     T::from_arg_matches(&command.try_get_matches_from(arguments).ok()?).ok()
@@ -216,8 +248,11 @@ fn parsed<T: clap::Args>(arguments: &[String]) -> Option<T> {
 /// `nixos-rebuild`: the profile, the boot default, and what runs. It is tried again while another
 /// switch has the lock.
 async fn be_a_person(process: &Process, what: Disturbance) {
+    if what == Disturbance::PersonCollects {
+        return programs::collect_garbage(process).await;
+    }
     if what != Disturbance::PersonTests {
-        programs::set_profile(process, PERSONS.as_path()).await;
+        programs::set_profile(process, Path::new(PROFILE), PERSONS.as_path()).await;
     }
     let verbs: &[&str] = match what {
         Disturbance::PersonSwitches => &["boot", "test"],

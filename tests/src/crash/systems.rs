@@ -17,8 +17,16 @@ pub(crate) const CURRENT: &str = "/run/current-system";
 pub(crate) const BOOTED: &str = "/run/booted-system";
 /// The link to what boots next, in the boot loader's folder.
 pub(crate) const BOOT_DEFAULT: &str = "/boot/default";
+/// The link to what boots once, before the default.
+pub(crate) const BOOT_ONCE: &str = "/boot/once";
+/// The profile of systems that are booted once.
+pub(crate) const OWN_PROFILE: &str = "/nix/var/nix/profiles/system-profiles/herald";
+/// A person's own GC root of what they have built.
+pub(crate) const PERSONS_RESULT: &str = "/nix/var/nix/gcroots/result";
 /// The store.
 pub(crate) const STORE: &str = "/nix/store";
+/// The folder of all state.
+pub(crate) const STATE_DIR: &str = "/var/lib/herald";
 /// The profile's state folder.
 pub(crate) const STATE: &str = "/var/lib/herald/system";
 /// The folder of marks of what is not synced.

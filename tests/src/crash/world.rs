@@ -26,11 +26,13 @@ use super::{
     rng::Rng,
     scenario::{Case, Disturbance, Event, Outcome, Scenario},
     systems::{
-        BOOT_DEFAULT, BOOTED, CURRENT, OLD, OWN_TRUST, PERSONS, PROFILE, ROOTS, STATE, STORE,
-        TARGET, TRUST, UNSYNCED, closure, content, in_store,
+        BOOT_DEFAULT, BOOT_ONCE, BOOTED, CURRENT, OLD, OWN_TRUST, PERSONS, PERSONS_RESULT, PROFILE,
+        ROOTS, STATE, STATE_DIR, STORE, TARGET, TRUST, UNSYNCED, closure, content, in_store,
     },
 };
 
+/// The unit that watches over a system which was booted once.
+pub(crate) const WATCH: &str = "herald-deadman.service";
 /// How long a machine has run when its subscriber starts.
 const BOOT_TIME: Duration = Duration::from_secs(8);
 
@@ -54,6 +56,8 @@ pub(crate) struct Machine {
     pub(crate) subscriber: Option<u64>,
     pub(crate) person: Option<u64>,
     pub(crate) locks: BTreeMap<PathBuf, u64>,
+    /// What processes of Nix keep that is in no root yet.
+    pub(crate) temporary_roots: BTreeMap<u64, StorePath>,
     pub(crate) up: bool,
     pub(crate) outage_until: Option<Instant>,
     /// What the broker retains on the order's topic.
@@ -134,6 +138,12 @@ pub(crate) enum Order {
     Reap(u64),
     /// Boot.
     Boot,
+    /// Shut down in order, after a while, and boot.
+    Shutdown,
+    /// Shut down now.
+    GoDown,
+    /// Boot, as a system did not come up.
+    BootAgain,
     /// Start user space again.
     SoftReboot,
     /// Let a person do something.
@@ -162,6 +172,7 @@ impl World {
             subscriber: None,
             person: None,
             locks: BTreeMap::new(),
+            temporary_roots: BTreeMap::new(),
             up: true,
             outage_until: None,
             retained: Vec::new(),
@@ -202,8 +213,9 @@ impl World {
 impl Machine {
     /// Installs the old system, and what a person has built.
     fn install(&mut self) {
-        let folders = [STORE, "/nix/var/nix/profiles", "/boot", "/run", "/run/nixos"];
-        for folder in folders.into_iter().chain([STATE, ROOTS, UNSYNCED]) {
+        let folders = [STORE, "/nix/var/nix/profiles", "/nix/var/nix/gcroots", "/boot"];
+        let more = ["/run", "/run/nixos", STATE_DIR, STATE, ROOTS, UNSYNCED];
+        for folder in folders.into_iter().chain(more) {
             self.disk.make_folder(folder);
         }
         for system in [&*OLD, &*PERSONS] {
@@ -217,6 +229,7 @@ impl Machine {
             ("/nix/var/nix/profiles/system-1-link", OLD.as_str()),
             (PROFILE, "system-1-link"),
             (BOOT_DEFAULT, OLD.as_str()),
+            (PERSONS_RESULT, PERSONS.as_str()),
             (CURRENT, OLD.as_str()),
             (BOOTED, OLD.as_str()),
         ] {
@@ -298,10 +311,21 @@ impl Machine {
             self.booted_at = Instant::now();
             self.failed_units.clear();
             self.monitor.replaced();
-            self.monitor.booted_since = true;
-            let Some(system) = system_at(&self.disk, BOOT_DEFAULT, false) else {
+            (self.monitor.booted_since, self.monitor.fresh_boot) = (true, true);
+            let once = system_at(&self.disk, BOOT_ONCE, false);
+            if once.is_some() && self.mutant != Some(Mutant::EntryIsNotForgotten) {
+                let _ = self.disk.remove(Path::new(BOOT_ONCE));
+                self.disk.sync_below(Path::new("/boot"));
+            }
+            let default = || system_at(&self.disk, BOOT_DEFAULT, false);
+            let Some(system) = once.or_else(default) else {
                 return self.monitor.violated("there is nothing to boot".into());
             };
+            if self.scenario.outcome == Outcome::NoBoot && system == *TARGET {
+                self.say(format_args!("{} does not come up", system.name()));
+                self.up = false;
+                return self.order(Order::BootAgain);
+            }
             let whole = closure(&system).iter().all(|path| self.is_whole(path));
             if !whole {
                 self.monitor.violated(format!("{} boots, and is damaged", system.name()));
@@ -314,7 +338,40 @@ impl Machine {
             self.services = Services::Whole(system);
         }
         self.change_network();
+        self.watch_over_the_boot();
         self.order(Order::StartSubscriber(Duration::ZERO));
+    }
+
+    /// Starts the unit that watches over a system which was booted once, if its condition holds.
+    fn watch_over_the_boot(&mut self) {
+        if self.awaits_watch() {
+            let unit = WATCH.to_owned();
+            let pid = Some(self.spawn(&unit));
+            let arguments = vec!["dead-man".to_owned()];
+            let unit_of_it = Unit { pid, arguments, restart: true, survives: false };
+            self.units.insert(unit.clone(), unit_of_it);
+            self.order(Order::Start(unit));
+        }
+    }
+
+    /// Tells whether the condition of that unit holds.
+    pub(crate) fn awaits_watch(&self) -> bool {
+        let names = self.disk.list(Path::new(STATE)).unwrap_or_default();
+        names.iter().any(|name| name.starts_with("armed-") || name.starts_with("rollback-"))
+    }
+
+    /// Lists the store paths to which no root leads.
+    pub(crate) fn garbage(&self) -> Vec<StorePath> {
+        let folders = ["/nix/var/nix/profiles", "/nix/var/nix/profiles/system-profiles", ROOTS];
+        let names = folders.into_iter().flat_map(|folder| {
+            let names = self.disk.list(Path::new(folder)).unwrap_or_default();
+            names.into_iter().map(move |name| format!("{folder}/{name}"))
+        });
+        let links = names.chain([CURRENT, BOOTED, PERSONS_RESULT].map(str::to_owned));
+        let roots = links.filter_map(|link| system_at(&self.disk, &link, false));
+        let roots = roots.chain(self.temporary_roots.values().cloned());
+        let alive: BTreeSet<_> = roots.flat_map(|system| closure(&system)).collect();
+        self.valid.difference(&alive).cloned().collect()
     }
 
     /// Tells whether the content of a store path is there.
