@@ -111,6 +111,7 @@ let
     Description=Herald's way back from this boot
     DefaultDependencies=no
     IgnoreOnIsolate=yes
+    ConditionPathExists=/var/lib/herald/system/dead-man
     ConditionPathExistsGlob=|/var/lib/herald/*/armed-*
     ConditionPathExistsGlob=|/var/lib/herald/*/rollback-*
     [Service]
