@@ -52,4 +52,10 @@ impl Freshness {
     pub fn end_of(&self, beacon: Timestamp) -> Timestamp {
         beacon.plus(self.interval * 2)
     }
+
+    /// Tells whether the last beacon, if there was one, vouches at this time that nobody holds
+    /// messages back.
+    pub fn vouches(&self, beacon: Option<Timestamp>, time: Timestamp) -> bool {
+        beacon.is_some_and(|beacon| time < self.end_of(beacon))
+    }
 }

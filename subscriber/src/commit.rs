@@ -25,7 +25,7 @@ pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// Which attempt to do something for.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct Which {
     /// The profile's state folder.
     #[arg(long)]
     pub(crate) folder: PathBuf,
@@ -38,7 +38,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When the record can't be read or the result can't be written.
-pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
+pub async fn run(os: System, args: Which) -> anyhow::Result<()> {
     let records = Records::on(os.clone(), &args.folder);
     let record = records.read(args.attempt)?;
     let mut set = command::program("nix-env");

@@ -16,6 +16,11 @@ pub fn rename(os: &dyn Os, from: &Path, to: &Path) -> io::Result<()> {
     sync_parent(os, to)
 }
 
+/// Tells whether a disk, or somebody's share of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Makes what was created, renamed or removed in a file's folder durable.
 pub fn sync_parent(os: &dyn Os, path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| os.sync_folder(folder))

@@ -140,13 +140,11 @@ impl Vitals {
 
     fn sign(&self, told: &Told, liveness: Liveness) -> Message {
         let (session, incarnation) = told.session.unwrap_or((0, Incarnation::from_bytes([0; 16])));
-        let time = told.time();
-        let hearing = self.freshness().map(|freshness| {
-            match told.beacon.is_some_and(|beacon| time < freshness.end_of(beacon)) {
+        let hearing =
+            self.freshness().map(|freshness| match freshness.vouches(told.beacon, told.time()) {
                 true => Hearing::Fresh,
                 false => Hearing::Stale,
-            }
-        });
+            });
         if (hearing, liveness) == (Some(Hearing::Stale), Liveness::Online) {
             tracing::warn!(beacon = ?told.beacon, "no beacon for two intervals: new orders are not taken");
         }

@@ -48,13 +48,13 @@ enum Command {
     Activate(runner::Args),
     /// Has a new system booted once (the subscriber calls this itself).
     #[command(hide = true)]
-    PrepareReboot(commit::Args),
+    PrepareReboot(commit::Which),
     /// Watches over a system that was booted for the first time (a unit of that system calls this).
     #[command(hide = true)]
     DeadMan(roll_back::AfterBoot),
     /// Sets the profile and the boot default (the subscriber calls this itself).
     #[command(hide = true)]
-    Commit(commit::Args),
+    Commit(commit::Which),
     /// Deletes old generations of a profile (the subscriber calls this itself).
     #[command(hide = true)]
     Prune(retention::Args),

@@ -11,7 +11,7 @@ use crate::{
         command,
         record::{ArmedRecord, Outcome, RebootRecord, Records},
     },
-    commit::{Args, BOOT_LIMIT, SET_LIMIT},
+    commit::{BOOT_LIMIT, SET_LIMIT, Which},
     durable,
     os::{Os, System},
 };
@@ -24,7 +24,7 @@ const DEAD_MAN_LINK: &str = "dead-man";
 ///
 /// # Errors
 /// When the record can't be read or the result can't be written.
-pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
+pub async fn run(os: System, args: Which) -> anyhow::Result<()> {
     let records = Records::on(os, &args.folder);
     let record = records.read(args.attempt)?;
     let problems = prepare(&records, &record).await.err().into_iter().collect();

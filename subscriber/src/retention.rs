@@ -18,7 +18,7 @@ use crate::{
         record::{Outcome, Records},
         systems::store_path_at,
     },
-    clock, durable,
+    clock, commit, durable,
     os::{Os, System},
 };
 
@@ -96,12 +96,8 @@ pub(crate) struct Job {
 /// Which attempt has made a generation, and what to do.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The profile's state folder.
-    #[arg(long)]
-    folder: PathBuf,
-    /// The attempt's number.
-    #[arg(long)]
-    attempt: u64,
+    #[command(flatten)]
+    of: commit::Which,
     /// What to do, as JSON.
     #[arg(long)]
     job: String,
@@ -127,10 +123,10 @@ struct Generation {
 /// When the job can't be read or the result can't be written.
 pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
     let job: Job = serde_json::from_str(&args.job)?;
-    let records = Records::on(os, &args.folder);
-    let pruned = prune(&**records.os(), &args.folder.join(LEDGER), &job, clock::wall()).await;
+    let records = Records::on(os, &args.of.folder);
+    let pruned = prune(&**records.os(), &args.of.folder.join(LEDGER), &job, clock::wall()).await;
     let problems = pruned.err().into_iter().collect();
-    records.write_pruned(args.attempt, &Outcome { problems })?;
+    records.write_pruned(args.of.attempt, &Outcome { problems })?;
     Ok(())
 }
 

@@ -27,7 +27,7 @@ use crate::{
         switch_folder::{FOREIGN_SWITCH_LIMIT, SwitchFolder},
         systems::store_path_at,
     },
-    clock,
+    clock, commit,
     config::Runner,
     durable,
     os::{Linux, NoLock, Os, Program, System},
@@ -51,12 +51,8 @@ const COMMIT_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// What to roll back, and when.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The profile's state folder.
-    #[arg(long)]
-    folder: PathBuf,
-    /// The attempt's number.
-    #[arg(long)]
-    attempt: u64,
+    #[command(flatten)]
+    of: commit::Which,
     /// Wait until the record's time, and do it only if nobody has claimed the record.
     #[arg(long)]
     when_due: bool,
@@ -124,8 +120,8 @@ pub fn watch_of(os: &System, boot: BootId, state_dir: &Path) -> io::Result<Optio
 /// # Errors
 /// When the record can't be read or claimed, or the result can't be written.
 pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
-    let records = Records::on(os, &args.folder);
-    let record = match records.read(args.attempt) {
+    let records = Records::on(os, &args.of.folder);
+    let record = match records.read(args.of.attempt) {
         Ok(record) => record,
         // The dead-man of a record that was withdrawn.
         Err(error) if args.when_due && error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -7,6 +7,7 @@ use herald_proto::text::Prose;
 
 use crate::{
     adapters::{command, own_unit, record::Records},
+    commit,
     os::{Os, Program, System},
 };
 
@@ -16,12 +17,8 @@ const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
 /// What to run, and until when.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The profile's state folder.
-    #[arg(long)]
-    folder: PathBuf,
-    /// The attempt's number.
-    #[arg(long)]
-    attempt: u64,
+    #[command(flatten)]
+    of: commit::Which,
     /// When to end it, in milliseconds of CLOCK_MONOTONIC.
     #[arg(long)]
     until: u64,
@@ -41,9 +38,9 @@ pub struct Args {
 /// # Errors
 /// When the result can't be written. Then there is none, which counts as interrupted.
 pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
-    let records = Records::on(os, &args.folder);
+    let records = Records::on(os, &args.of.folder);
     let os = records.os();
-    if records.result(args.attempt).is_some() {
+    if records.result(args.of.attempt).is_some() {
         return Ok(());
     }
     let end = match not_any_more(&**os, &args, &records).map_or_else(|| start(&**os, &args), Err) {
@@ -55,7 +52,7 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
                 Err(_) => {
                     let output = printed(&**os, &args).await;
                     let end = ActivationEnd::Killed { limit_reached: true, output };
-                    records.write_result(args.attempt, &end)?;
+                    records.write_result(args.of.attempt, &end)?;
                     // This ends this process too, with all that the switch program started.
                     os.end_group()?;
                     return Ok(());
@@ -64,7 +61,7 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
         }
         Err(error) => unknown(&error),
     };
-    records.write_result(args.attempt, &end)?;
+    records.write_result(args.of.attempt, &end)?;
     if args.if_armed {
         start_new_subscriber(&**os, &args, &records, &end).await;
     }
@@ -74,7 +71,7 @@ pub async fn run(os: System, args: Args) -> anyhow::Result<()> {
 /// Starts the new system's subscriber, where it is another one. It finds the result, and has to
 /// prove that it can do its work; without one that can, the dead-man goes back.
 async fn start_new_subscriber(os: &dyn Os, args: &Args, records: &Records, end: &ActivationEnd) {
-    let Ok(record) = records.read(args.attempt) else { return };
+    let Ok(record) = records.read(args.of.attempt) else { return };
     if let Some(unit) = own_unit::to_restart_after(os, end, &record)
         && let Err(error) = own_unit::restart(os, unit).await
     {
@@ -87,7 +84,7 @@ fn not_any_more(os: &dyn Os, args: &Args, records: &Records) -> Option<io::Error
     if os.monotonic() >= Monotonic::from_millis(args.until) {
         return Some(io::Error::other("its time was over before it could start"));
     }
-    let holder = records.holder(args.attempt);
+    let holder = records.holder(args.of.attempt);
     let problem = || io::Error::other(format!("it is not armed any more, but held by {holder:?}"));
     (args.if_armed && holder != Claim::Armed).then(problem)
 }

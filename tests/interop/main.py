@@ -42,10 +42,11 @@ class Checker:
         try:
             match verify["as"]:
                 case "release":
-                    found = plain.verify_release(data, Trust.parse(verify["trust"]), self.messages)
+                    trust = Trust.parse(verify["trust"])
+                    found = plain.verify_in_role(data, "release", trust, self.messages)
                 case "beacon":
                     trust = Trust.parse(verify["trust"], "rollout")
-                    found = plain.verify_beacon(data, trust, self.messages)
+                    found = plain.verify_in_role(data, "beacon", trust, self.messages)
                 case "release-file":
                     trust = Trust.parse(verify["trust"])
                     found = plain.verify_release_file(data, trust, self.messages)

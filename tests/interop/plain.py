@@ -102,22 +102,14 @@ def read(payload, reader):
     return reader(item)
 
 
-def verify_release(data, trust, messages):
-    payload, opened = open_sign(data, external_aad("release", trust.fleet))
-    release = read(payload, messages.release)
-    if release["fleet"] != trust.fleet:
-        raise Refused("wrong-fleet", release["fleet"])
+def verify_in_role(data, kind, trust, messages):
+    """Verifies what people sign: a release or a beacon, by the trust of its role."""
+    payload, opened = open_sign(data, external_aad(kind, trust.fleet))
+    content = read(payload, getattr(messages, kind))
+    if content["fleet"] != trust.fleet:
+        raise Refused("wrong-fleet", content["fleet"])
     signers = check_signatures(opened, trust)
-    return {"release": release, "signers": [key.id.hex() for key in signers]}
-
-
-def verify_beacon(data, trust, messages):
-    payload, opened = open_sign(data, external_aad("beacon", trust.fleet))
-    beacon = read(payload, messages.beacon)
-    if beacon["fleet"] != trust.fleet:
-        raise Refused("wrong-fleet", beacon["fleet"])
-    signers = check_signatures(opened, trust)
-    return {"beacon": beacon, "signers": [key.id.hex() for key in signers]}
+    return {kind: content, "signers": [key.id.hex() for key in signers]}
 
 
 def proves(root, size, index, leaf, path):
@@ -142,7 +134,7 @@ def proves(root, size, index, leaf, path):
 def verify_order(data, trust, messages, reader=None):
     """Verifies an order; the reader, if there is one, is (host, profile, system)."""
     sealed = SEALED_ORDER(cbor.decode(data))
-    verified = verify_release(sealed["release"], trust, messages)
+    verified = verify_in_role(sealed["release"], "release", trust, messages)
     release, leaf = verified["release"], sealed["target"]
     root = bytes.fromhex(release["targets_root"])
     path = [bytes.fromhex(node) for node in sealed["proof"]]
@@ -188,7 +180,7 @@ def verify_release_file(data, trust, messages):
         raise Refused("not-in-release", "the targets do not lead to the root")
     if len({(target["host"], target["profile"]) for target in decoded}) < len(decoded):
         raise Refused("malformed", "a host twice")
-    return {**verify_release(file["release"], trust, messages), "targets": decoded}
+    return {**verify_in_role(file["release"], "release", trust, messages), "targets": decoded}
 
 
 def verify_from_host(data, kind, trust, host, messages):

@@ -259,7 +259,7 @@ impl State {
 
     /// Tells whether a beacon vouches that nobody holds messages back, at this time.
     pub fn hears(&self, freshness: Freshness, time: Timestamp) -> bool {
-        self.beacon.is_some_and(|beacon| time < freshness.end_of(beacon))
+        freshness.vouches(self.beacon, time)
     }
 
     /// Gives the digest that was recorded for a system.

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     config::{Profile, Restart, Runner},
+    durable,
     os::{Os, System},
     ports::{Activation, Pending},
     prepare_reboot::remove_profile,
@@ -274,11 +275,10 @@ impl Activation for Activator {
             self.check_room(attempt)?;
             self.check_switch(attempt).await?;
             let record = self.record(attempt, dead_man_at);
-            let failed = |error: io::Error| match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    failure(Code::DiskFull, &error.to_string())
-                }
-                _ => failure(Code::ArmFailed, &error.to_string()),
+            let failed = |error: io::Error| {
+                let full = durable::is_full(&error);
+                let code = if full { Code::DiskFull } else { Code::ArmFailed };
+                failure(code, &error.to_string())
             };
             self.records.write(Claim::Armed, &record).map_err(failed)?;
             match (attempt.procedure, dead_man_at) {

@@ -7,7 +7,7 @@ use herald_proto::{rejection::Code, text::Prose};
 use tokio::time::sleep;
 
 use super::Driver;
-use crate::adapters::state_store;
+use crate::{adapters::state_store, durable};
 
 /// How long to wait before a state that could not be stored is stored again.
 const STORE_RETRY: Duration = Duration::from_secs(5);
@@ -49,11 +49,9 @@ impl Driver {
 
     /// Reports that the host is stuck where it was.
     async fn say_not_stored(&self, error: &io::Error) {
-        let (code, what_to_do) = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                (Code::DiskFull, "make room")
-            }
-            _ => (Code::StateNotStored, "look at the disk"),
+        let (code, what_to_do) = match durable::is_full(error) {
+            true => (Code::DiskFull, "make room"),
+            false => (Code::StateNotStored, "look at the disk"),
         };
         let detail = format!(
             "the state can't be stored, and nothing goes on until it can; {what_to_do}: {error}"

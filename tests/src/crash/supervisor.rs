@@ -203,7 +203,7 @@ async fn run_unit(process: &Process, arguments: &[String]) -> bool {
     let os: System = Arc::new(process.clone());
     let Some((subcommand, rest)) = arguments.split_first() else { return false };
     let ended = match subcommand.as_str() {
-        "prepare-reboot" => match parsed::<commit::Args>(rest) {
+        "prepare-reboot" => match parsed::<commit::Which>(rest) {
             Some(arguments) => prepare_reboot::run(os, arguments).await.is_ok(),
             None => false,
         },
@@ -211,7 +211,7 @@ async fn run_unit(process: &Process, arguments: &[String]) -> bool {
             Some(arguments) => runner::run(os, arguments).await.is_ok(),
             None => false,
         },
-        "commit" => match parsed::<commit::Args>(rest) {
+        "commit" => match parsed::<commit::Which>(rest) {
             Some(arguments) => commit::run(os, arguments).await.is_ok(),
             None => false,
         },

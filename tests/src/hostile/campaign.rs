@@ -6,10 +6,9 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
 };
 
-use super::world::{Mutant, World};
+use super::world::{Mutant, Outturn, World};
 
 /// What is run.
 #[derive(Debug, Clone, clap::Parser)]
@@ -33,33 +32,18 @@ pub struct Settings {
 pub struct Sum {
     /// How many seeds ran.
     pub seeds: u64,
-    /// Activations that no operator asked for, in words.
-    pub unauthorised: Vec<String>,
-    /// Hosts that neither ended nor said why they wait.
-    pub stuck: Vec<String>,
-    /// Everything else that must not be.
-    pub wrong: Vec<String>,
-    /// How many orders were activated.
-    pub activations: u64,
-    /// The longest time until a freeze was seen in `herald status`.
-    pub freeze: Option<Duration>,
-    /// The longest time until an order held back was.
-    pub withheld: Option<Duration>,
+    /// What they came to, without their traces; each fault names its seed.
+    pub all: Outturn,
 }
 
 impl Sum {
-    /// Tells whether nothing was wrong.
-    pub fn is_clean(&self) -> bool {
-        self.unauthorised.is_empty() && self.stuck.is_empty() && self.wrong.is_empty()
-    }
-
     /// Gives the last line.
     pub fn line(&self) -> String {
         format!(
             "{} seeds, {} unauthorised activations, {} hosts stuck",
             self.seeds,
-            self.unauthorised.len(),
-            self.stuck.len()
+            self.all.unauthorised.len(),
+            self.all.stuck.len()
         )
     }
 }
@@ -82,28 +66,16 @@ pub fn campaign(settings: &Settings, mutant: Option<Mutant>) -> Sum {
                         break;
                     }
                     let outturn = world.run(seed, mutant);
-                    let bad = !outturn.unauthorised.is_empty()
-                        || !outturn.stuck.is_empty()
-                        || !outturn.wrong.is_empty();
+                    let bad = !outturn.is_clean();
                     if bad || settings.seed.is_some() {
                         eprintln!("seed {seed}:\n  {}", outturn.trace.join("\n  "));
-                        for fault in
-                            outturn.unauthorised.iter().chain(&outturn.stuck).chain(&outturn.wrong)
-                        {
+                        for fault in outturn.faults() {
                             eprintln!("  wrong: {fault}");
                         }
                     }
                     let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
-                    let named = |faults: Vec<String>| {
-                        faults.into_iter().map(move |fault| format!("seed {seed}: {fault}"))
-                    };
                     sum.seeds += 1;
-                    sum.activations += outturn.activations;
-                    sum.unauthorised.extend(named(outturn.unauthorised));
-                    sum.stuck.extend(named(outturn.stuck));
-                    sum.wrong.extend(named(outturn.wrong));
-                    sum.freeze = sum.freeze.max(outturn.freeze);
-                    sum.withheld = sum.withheld.max(outturn.withheld);
+                    sum.all.add(seed, outturn);
                     if bad && mutant.is_none() {
                         // What is judged next begins from a fleet that is as it should be.
                         drop(sum);

@@ -59,6 +59,31 @@ pub struct Outturn {
     pub trace: Vec<String>,
 }
 
+impl Outturn {
+    /// Gives everything that must not be, in words.
+    pub fn faults(&self) -> impl Iterator<Item = &String> {
+        self.unauthorised.iter().chain(&self.stuck).chain(&self.wrong)
+    }
+
+    /// Tells whether nothing was wrong.
+    pub fn is_clean(&self) -> bool {
+        self.faults().next().is_none()
+    }
+
+    /// Adds how another seed went, by its number.
+    pub fn add(&mut self, seed: u64, other: Self) {
+        let named = |faults: Vec<String>| {
+            faults.into_iter().map(move |fault| format!("seed {seed}: {fault}"))
+        };
+        self.activations += other.activations;
+        self.unauthorised.extend(named(other.unauthorised));
+        self.stuck.extend(named(other.stuck));
+        self.wrong.extend(named(other.wrong));
+        self.freeze = self.freeze.max(other.freeze);
+        self.withheld = self.withheld.max(other.withheld);
+    }
+}
+
 /// A fleet that many seeds use.
 pub struct World {
     fleet: Fleet,
