@@ -9,6 +9,8 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use crate::codec::{self, Malformed, Value, Wire};
+
 bytes_id!(
     /// What identifies a key: the SHA-256 of its 32 public bytes.
     KeyId, 32
@@ -58,8 +60,8 @@ impl PublicKey {
     /// # Errors
     /// When they are no point of the curve, or one for which anybody can sign.
     pub fn from_bytes(name: KeyName, bytes: &[u8; 32]) -> Result<Self, BadKey> {
-        let key = VerifyingKey::from_bytes(bytes).map_err(|_| BadKey::NotAPoint)?;
-        Self::new(name, key)
+        let key = usable(bytes)?;
+        Ok(Self { name, id: id_of(&key), key })
     }
 
     /// Gives the 32 public bytes.
@@ -87,8 +89,17 @@ impl PublicKey {
         if key.is_weak() {
             return Err(BadKey::Weak);
         }
-        Ok(Self { name, id: KeyId(Sha256::digest(key.as_bytes()).into()), key })
+        Ok(Self { name, id: id_of(&key), key })
     }
+}
+
+fn usable(bytes: &[u8; 32]) -> Result<VerifyingKey, BadKey> {
+    let key = VerifyingKey::from_bytes(bytes).map_err(|_| BadKey::NotAPoint)?;
+    if key.is_weak() { Err(BadKey::Weak) } else { Ok(key) }
+}
+
+fn id_of(key: &VerifyingKey) -> KeyId {
+    KeyId(Sha256::digest(key.as_bytes()).into())
 }
 
 impl fmt::Display for PublicKey {
@@ -107,6 +118,47 @@ impl std::str::FromStr for PublicKey {
 }
 
 serde_as_text!(PublicKey);
+
+/// A public key as messages carry it, without the name that people call it by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct BareKey(VerifyingKey);
+
+impl BareKey {
+    /// Gives the key a name.
+    pub fn named(&self, name: KeyName) -> PublicKey {
+        PublicKey { name, id: self.id(), key: self.0 }
+    }
+
+    /// Gives the key's id.
+    pub fn id(&self) -> KeyId {
+        id_of(&self.0)
+    }
+}
+
+impl From<&PublicKey> for BareKey {
+    fn from(key: &PublicKey) -> Self {
+        Self(key.key)
+    }
+}
+
+impl fmt::Debug for BareKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BareKey({})", self.id())
+    }
+}
+
+impl Wire for BareKey {
+    fn to_value(&self) -> Value {
+        Value::Bytes(self.0.as_bytes().to_vec())
+    }
+
+    fn from_value(value: Value) -> Result<Self, Malformed> {
+        let bytes = codec::bytes(value)?;
+        let bytes = <&[u8; 32]>::try_from(bytes.as_slice())
+            .map_err(|_| Malformed::invalid(&"expected the 32 bytes of a public key"))?;
+        usable(bytes).map(Self).map_err(|bad| Malformed::invalid(&bad))
+    }
+}
 
 /// A secret key with its name. It is wiped when dropped, and shows only its name.
 pub struct SecretKey {

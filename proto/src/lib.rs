@@ -11,6 +11,7 @@ pub mod beacon;
 pub mod check;
 pub mod closure;
 pub mod codec;
+pub mod enrol;
 pub mod envelope;
 pub mod host;
 pub mod http;

@@ -129,7 +129,7 @@ impl ReleaseFile {
         check_head(&value)?;
         let form = Form::from_value(value)?;
         let gathering = Gathering::open(&form.release.0)?;
-        let Release { targets_root, targets_count: signed, .. } = *gathering.release();
+        let Release { targets_root, targets_count: signed, .. } = *gathering.message();
         let found = form.targets.len() as u64;
         if found != signed || found > MAX_TARGETS {
             return Err(BadReleaseFile::OtherTargets { found, signed });
@@ -162,7 +162,7 @@ impl ReleaseFile {
 
     /// Gives the release.
     pub fn release(&self) -> &Release {
-        self.gathering.release()
+        self.gathering.message()
     }
 
     /// Gives the targets in their order.

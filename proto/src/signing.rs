@@ -7,6 +7,7 @@ use crate::{
     WIRE_VERSION,
     beacon::Beacon,
     codec::{self, Bytes, Value, Wire},
+    enrol::{EnrolRequest, RosterEntry},
     envelope::{self, Envelope},
     host::{FleetId, HostId},
     id::{MessageDigest, TargetHash},
@@ -82,8 +83,8 @@ impl HostMessage for Log {
     }
 }
 
-/// A message that people sign, in one of the roles of a fleet.
-trait RoleMessage: Wire {
+/// A message that says which fleet it is for, and that several keys may have to sign.
+pub trait FleetMessage: Wire {
     /// The message type, which is part of what is signed.
     const KIND: &'static str;
 
@@ -91,7 +92,7 @@ trait RoleMessage: Wire {
     fn fleet(&self) -> &FleetId;
 }
 
-impl RoleMessage for Release {
+impl FleetMessage for Release {
     const KIND: &'static str = "release";
 
     fn fleet(&self) -> &FleetId {
@@ -99,12 +100,33 @@ impl RoleMessage for Release {
     }
 }
 
-impl RoleMessage for Beacon {
+impl FleetMessage for RosterEntry {
+    const KIND: &'static str = "roster";
+
+    fn fleet(&self) -> &FleetId {
+        &self.fleet
+    }
+}
+
+impl FleetMessage for Beacon {
     const KIND: &'static str = "beacon";
 
     fn fleet(&self) -> &FleetId {
         &self.fleet
     }
+}
+
+impl FleetMessage for EnrolRequest {
+    const KIND: &'static str = "enrol";
+
+    fn fleet(&self) -> &FleetId {
+        &self.fleet
+    }
+}
+
+/// Signs a request with the token and with the key that it is about.
+pub fn sign_enrol_request(request: &EnrolRequest, token: &SecretKey, key: &SecretKey) -> Vec<u8> {
+    sign_in_role(request, &[token, key])
 }
 
 /// Signs a release with each of the keys.
@@ -117,7 +139,7 @@ pub fn sign_beacon(beacon: &Beacon, keys: &[&SecretKey]) -> Vec<u8> {
     sign_in_role(beacon, keys)
 }
 
-fn sign_in_role<T: RoleMessage>(message: &T, keys: &[&SecretKey]) -> Vec<u8> {
+fn sign_in_role<T: FleetMessage>(message: &T, keys: &[&SecretKey]) -> Vec<u8> {
     let aad = associated_data(T::KIND, message.fleet());
     envelope::seal_sign(codec::encode(message), &aad, keys)
 }
@@ -144,7 +166,34 @@ pub fn verify_beacon(bytes: &[u8], trust: &Trust) -> Result<Verified<Beacon>, Re
     verify_in_role(bytes, trust, role)
 }
 
-fn verify_in_role<T: RoleMessage>(
+/// Verifies a signed entry of the roster, which the role of releases signs.
+///
+/// # Errors
+/// As [`verify_release`].
+pub fn verify_roster_entry(
+    bytes: &[u8],
+    trust: &Trust,
+) -> Result<Verified<RosterEntry>, Rejection> {
+    verify_in_role(bytes, trust, trust.release())
+}
+
+/// Verifies a host's request to be known by its key.
+///
+/// # Errors
+/// When it is malformed, of another version or fleet, or not signed by both the token and the key
+/// that it names, which must be two.
+pub fn verify_enrol_request(
+    bytes: &[u8],
+    fleet: &FleetId,
+    token: &PublicKey,
+) -> Result<Verified<EnrolRequest>, Rejection> {
+    let (message, envelope) = open_in_role::<EnrolRequest>(bytes, fleet)?;
+    let key = message.key.named(token.name().clone());
+    let signers = check_signatures(&envelope, &Role::of_both(token.clone(), key))?;
+    Ok(Verified { message, signers })
+}
+
+fn verify_in_role<T: FleetMessage>(
     bytes: &[u8],
     trust: &Trust,
     role: &Role,
@@ -164,7 +213,10 @@ pub fn signers_so_far(bytes: &[u8], trust: &Trust) -> Result<Vec<KeyId>, Rejecti
     signers(&envelope, trust.release())
 }
 
-fn open_in_role<T: RoleMessage>(bytes: &[u8], fleet: &FleetId) -> Result<(T, Envelope), Rejection> {
+fn open_in_role<T: FleetMessage>(
+    bytes: &[u8],
+    fleet: &FleetId,
+) -> Result<(T, Envelope), Rejection> {
     let envelope = envelope::open_sign(bytes, &associated_data(T::KIND, fleet))?;
     check_version(&envelope.payload)?;
     let message: T = codec::decode(&envelope.payload)?;

@@ -193,6 +193,12 @@ impl Role {
         Self { threshold: 1, keys, revoked: BTreeMap::new() }
     }
 
+    /// Makes the role of two keys that must both have signed. One key for both is never enough.
+    pub(crate) fn of_both(one: PublicKey, other: PublicKey) -> Self {
+        let keys = BTreeMap::from([(one.id(), one), (other.id(), other)]);
+        Self { threshold: 2, keys, revoked: BTreeMap::new() }
+    }
+
     fn leave_out(&mut self, is_revoked: impl Fn(KeyId) -> bool) {
         self.revoked.extend(std::mem::take(&mut self.keys));
         let all = std::mem::take(&mut self.revoked);

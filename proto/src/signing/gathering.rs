@@ -1,6 +1,6 @@
-//! A release that gathers signatures, one signer after another, wherever their keys are.
+//! A message that gathers signatures, one signer after another, wherever their keys are.
 
-use super::{RoleMessage as _, associated_data, check_version};
+use super::{FleetMessage, associated_data, check_version};
 use crate::{
     codec::{self, Bytes},
     envelope::{self, MAX_SIGNATURES, Parts},
@@ -9,11 +9,11 @@ use crate::{
     release::Release,
 };
 
-/// A release with the signatures that it has so far. None of them is verified, and nobody may act
-/// upon it: that takes [`super::verify_release`].
+/// A message, a release where nothing else is said, with the signatures that it has so far. None of
+/// them is verified, and nobody may act upon it: that takes [`super::verify_release`] and its like.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gathering {
-    release: Release,
+pub struct Gathering<T = Release> {
+    message: T,
     associated_data: Vec<u8>,
     parts: Parts,
 }
@@ -22,15 +22,15 @@ pub struct Gathering {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSignature {
     /// The key signed already.
-    #[error("the key {name} has signed this release already: each key signs once")]
+    #[error("the key {name} has signed this already: each key signs once")]
     Again {
         /// The key.
         name: KeyName,
     },
     /// There is no room for one more.
-    #[error("the release has {MAX_SIGNATURES} signatures, and can have no more")]
+    #[error("it has {MAX_SIGNATURES} signatures, and can have no more")]
     Full,
-    /// It is no signature of the release by the key.
+    /// It is no signature of the message by the key.
     #[error("what is given as the signature by {name} is none")]
     Wrong {
         /// The key.
@@ -38,29 +38,29 @@ pub enum BadSignature {
     },
 }
 
-impl Gathering {
-    /// Begins with a release that nobody has signed.
-    pub fn new(release: Release) -> Self {
-        let associated_data = associated_data(Release::KIND, &release.fleet);
-        let parts = Parts { payload: codec::encode(&release), signatures: vec![] };
-        Self { release, associated_data, parts }
+impl<T: FleetMessage> Gathering<T> {
+    /// Begins with a message that nobody has signed.
+    pub fn new(message: T) -> Self {
+        let associated_data = associated_data(T::KIND, message.fleet());
+        let parts = Parts { payload: codec::encode(&message), signatures: vec![] };
+        Self { message, associated_data, parts }
     }
 
-    /// Goes on with a release that somebody has signed.
+    /// Goes on with a message that somebody has signed.
     ///
     /// # Errors
     /// When it is malformed or of another version. The signatures are not looked at.
     pub fn open(bytes: &[u8]) -> Result<Self, Rejection> {
         let parts = envelope::take_apart(bytes)?;
         check_version(&parts.payload)?;
-        let release: Release = codec::decode(&parts.payload)?;
-        let associated_data = associated_data(Release::KIND, &release.fleet);
-        Ok(Self { release, associated_data, parts })
+        let message: T = codec::decode(&parts.payload)?;
+        let associated_data = associated_data(T::KIND, message.fleet());
+        Ok(Self { message, associated_data, parts })
     }
 
-    /// Gives the release.
-    pub fn release(&self) -> &Release {
-        &self.release
+    /// Gives the message.
+    pub fn message(&self) -> &T {
+        &self.message
     }
 
     /// Gives the keys under whose ids there are signatures.
@@ -98,7 +98,7 @@ impl Gathering {
         Ok(())
     }
 
-    /// Takes over the signatures of another copy of the same release that these keys made and that
+    /// Takes over the signatures of another copy of the same message that these keys made and that
     /// are not here yet. Others are left behind.
     ///
     /// # Errors
@@ -119,7 +119,7 @@ impl Gathering {
         Ok(())
     }
 
-    /// Gives the signed release, as [`super::verify_release`] reads it. Without a signature nobody
+    /// Gives the signed message, as [`super::verify_release`] and its like read it. Without a signature nobody
     /// takes it.
     pub fn seal(&self) -> Bytes {
         Bytes(self.parts.build())

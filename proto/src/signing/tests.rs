@@ -57,7 +57,7 @@ pub(crate) fn target(host: &str) -> Target {
     }
 }
 
-pub(super) fn release(tree: &TargetTree) -> Release {
+pub(crate) fn release(tree: &TargetTree) -> Release {
     let now = Timestamp::from_millis(1_000);
     Release {
         version: WIRE_VERSION,

@@ -202,7 +202,7 @@ fn two_copies_become_one_with_the_signatures_of_those_who_are_trusted() {
     assert_eq!(ids, [1, 2, 3].map(|n| key(n).public().id()));
 
     let wrong = Parts {
-        payload: codec::encode(begin().release()),
+        payload: codec::encode(begin().message()),
         signatures: vec![(key(3).public().id(), [1; 64])],
     };
     let mut ours = signed_by(&[1]);

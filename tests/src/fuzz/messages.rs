@@ -100,7 +100,7 @@ pub fn envelope(bytes: &[u8]) {
                     assert!(holds(rest, &codec::encode(&*release)), "another payload");
                 }
             }
-            if let Ok(gathering) = Gathering::open(rest) {
+            if let Ok(gathering) = Gathering::<Release>::open(rest) {
                 assert_eq!(gathering.seal().0, rest, "an envelope has one form");
             }
         }
