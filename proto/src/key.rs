@@ -119,6 +119,14 @@ impl std::str::FromStr for PublicKey {
 
 serde_as_text!(PublicKey);
 
+impl KeyId {
+    /// Gives what two people compare: the first 128 bits, in groups of four digits.
+    pub fn fingerprint(&self) -> String {
+        let groups = self.0[..16].chunks(2).map(|pair| format!("{:02x}{:02x}", pair[0], pair[1]));
+        groups.collect::<Vec<_>>().join("-")
+    }
+}
+
 /// A public key as messages carry it, without the name that people call it by.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct BareKey(VerifyingKey);

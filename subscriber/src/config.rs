@@ -22,6 +22,7 @@ use crate::{
         health_folder::{self, BadCheck},
         windows::{BadCalendar, Calendar},
     },
+    enrolment::EnrolConfig,
     lasting::Lasting,
     os::Linux,
     retention::Retention,
@@ -47,6 +48,8 @@ pub struct Config {
     /// What TLS uses, where the broker's address asks for it.
     #[serde(default)]
     pub tls: TlsConfig,
+    /// With what the host asks to be known by its key.
+    pub enrol: Option<EnrolConfig>,
     /// Whether the broker remembers the host between its connections.
     #[serde(default)]
     pub session: SessionKind,
@@ -376,7 +379,8 @@ impl Config {
         if let Some(folder) = &self.room.boot_folder {
             absolute("room.boot_folder", folder, folder.is_absolute())?;
         }
-        for (setting, file) in self.login.files().chain(self.tls.files()) {
+        let token = self.enrol.iter().map(|enrol| ("enrol.token", enrol.token.as_path()));
+        for (setting, file) in self.login.files().chain(self.tls.files()).chain(token) {
             absolute(setting, file, file.is_absolute())?;
         }
         self.check_access(path)?;

@@ -1,6 +1,9 @@
 //! The daemon: one connection, and a driver for each profile.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, future::pending, os::unix::process::CommandExt as _, process::Command,
+    rc::Rc, sync::Arc, time::Duration,
+};
 
 use anyhow::Context as _;
 use herald_core::Capabilities;
@@ -21,9 +24,10 @@ use crate::{
     config::{ActivationOutput, Config, Profile, Restart, Runner},
     control::server::Control,
     driver::Driver,
+    enrolment::{Enrolment, Which},
     identity::{self, Sessions},
     lasting::{self, Lasting},
-    link::{Link, Speaker},
+    link::{Link, Speaker, chain},
     os::{Linux, System},
     own_update::OwnUpdate,
     permits::Permits,
@@ -38,21 +42,47 @@ const REQUESTS: usize = 8;
 /// How long a stop waits for the last messages to be delivered.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Why the daemon stops.
+enum Stop {
+    /// It was told to.
+    Told,
+    /// It has another key, with which it has to start anew.
+    OtherKey,
+}
+
 /// Follows orders until it is told to stop.
 ///
 /// # Errors
 /// When the key or a state can't be used; nothing was done then.
 pub async fn run(config: Config, trust: Trust) -> anyhow::Result<()> {
-    LocalSet::new().run_until(follow_orders(config, trust)).await
+    match LocalSet::new().run_until(follow_orders(config, trust)).await? {
+        Stop::Told => Ok(()),
+        Stop::OtherKey => {
+            // The same process, for whoever supervises it; and the program that runs, even if its
+            // file is gone.
+            let mut arguments = std::env::args_os();
+            let mut program = Command::new("/proc/self/exe");
+            program.arg0(arguments.next().unwrap_or_default()).args(arguments);
+            Err(program.exec()).context("cannot start anew with the key that the fleet knows")
+        }
+    }
 }
 
-async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
+async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<Stop> {
     let clock = Clock::open().context("cannot find out which boot this is: is /proc mounted?")?;
     let boot = clock.now().boot;
     let _taken = identity::take_state(&config.state_dir)?;
     if config.state == Lasting::Durable {
         lasting::check(&config.state_dir)?;
     }
+    // Before there is a key, as a host that has none yet asks with its first.
+    let enrolment = match Enrolment::open(&config) {
+        Err(error) if identity::key_file(&config.state_dir).exists() => {
+            tracing::error!(error = %chain(&error), "this host can't ask for another key");
+            None
+        }
+        opened => opened?,
+    };
     let key = Arc::new(identity::host_key(&config.state_dir, &config.host)?);
     let sessions = Sessions::open(&config.state_dir)?;
     tracing::info!(host = %config.host, fleet = %config.fleet, key = %key.public(), "starting");
@@ -166,14 +196,33 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
     // The state is read: that is what others may wait for. A connection may take its time.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
-    tokio::select! {
+    let stop = tokio::select! {
         () = link.listen(inbox) => anyhow::bail!("the MQTT client ended"),
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+        _ = terminate.recv() => Stop::Told,
+        _ = interrupt.recv() => Stop::Told,
+        () = other_key(enrolment, &config, &trust, known, &link) => Stop::OtherKey,
+    };
     tracing::info!("stopping");
     link.stop(FAREWELL).await;
-    Ok(())
+    Ok(stop)
+}
+
+/// Asks to be enrolled, if there is a token for it. Ends when the host has another key.
+async fn other_key(
+    enrolment: Option<Enrolment>,
+    config: &Config,
+    trust: &TrustFile,
+    known: Timestamp,
+    link: &Link,
+) {
+    if let Some(enrolment) = enrolment {
+        match enrolment.ask(config, trust, known).await {
+            Ok(Which::Next) => return,
+            Ok(Which::Own) => link.try_again(),
+            Err(error) => tracing::error!(error = %chain(&error), "cannot ask to be enrolled"),
+        }
+    }
+    pending().await
 }
 
 /// Gives the time that this program was built at, as whoever built it has said; no clock is behind it.

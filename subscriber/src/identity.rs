@@ -76,12 +76,17 @@ pub fn take_state(state_dir: &Path) -> Result<fs::File, NoIdentity> {
     }
 }
 
+/// Names the file with the host's key.
+pub(crate) fn key_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("host.key")
+}
+
 /// Reads the host's key, or makes it where this is the host's first start.
 ///
 /// # Errors
 /// When there is none and none may be made, or it can't be used.
 pub fn host_key(state_dir: &Path, host: &HostId) -> Result<SecretKey, NoIdentity> {
-    let path = state_dir.join("host.key");
+    let path = key_file(state_dir);
     let io = |source| NoIdentity::Io { path: path.clone(), source };
     if let Some(key) = read_key(&path)? {
         return Ok(key);
@@ -99,7 +104,8 @@ pub fn host_key(state_dir: &Path, host: &HostId) -> Result<SecretKey, NoIdentity
     make_key(&path, host)
 }
 
-fn read_key(path: &Path) -> Result<Option<SecretKey>, NoIdentity> {
+/// Reads a key, if there is one.
+pub(crate) fn read_key(path: &Path) -> Result<Option<SecretKey>, NoIdentity> {
     let (path, io) = (path.to_owned(), |source| NoIdentity::Io { path: path.to_owned(), source });
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -112,7 +118,8 @@ fn read_key(path: &Path) -> Result<Option<SecretKey>, NoIdentity> {
     text.parse().map(Some).map_err(|source| NoIdentity::Damaged { path, source })
 }
 
-fn make_key(path: &Path, host: &HostId) -> Result<SecretKey, NoIdentity> {
+/// Makes a key, durably, in place of one that is there.
+pub(crate) fn make_key(path: &Path, host: &HostId) -> Result<SecretKey, NoIdentity> {
     let io = |source| NoIdentity::Io { path: path.to_owned(), source };
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;

@@ -15,6 +15,7 @@ pub mod control;
 pub mod daemon;
 pub mod driver;
 pub mod durable;
+pub mod enrolment;
 pub mod heartbeat;
 pub mod identity;
 pub mod lasting;

@@ -233,6 +233,13 @@ impl Link {
         }
     }
 
+    /// Connects at once where there is no connection, without waiting for the next attempt's time.
+    pub fn try_again(&self) {
+        if !self.connected.get() {
+            self.client.reconnect();
+        }
+    }
+
     /// Says goodbye and closes the connection.
     pub async fn stop(&self, within: Duration) {
         let farewell: Vec<Message> = self.farewell.borrow().clone().into_iter().collect();
@@ -241,7 +248,7 @@ impl Link {
 }
 
 /// Gives an error with all of its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -9,7 +9,9 @@ use herald_subscriber::{
     commands::{self, Exit},
     commit,
     config::Config,
-    daemon, identity,
+    daemon,
+    enrolment::{EnrolConfig, Enrolment},
+    identity,
     os::{Linux, System},
     prepare_reboot, retention, roll_back, runner,
 };
@@ -106,12 +108,18 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         }
         Command::PublicKey(ConfigFile { config }) => {
             let (config, _) = Config::load(&config)?;
-            println!("{}", identity::host_key(&config.state_dir, &config.host)?.public());
+            // A host that asks to be enrolled is pinned by the key that it asks with.
+            let key = match Enrolment::open(&config)? {
+                Some(enrolment) => enrolment.key().public().clone(),
+                None => identity::host_key(&config.state_dir, &config.host)?.public().clone(),
+            };
+            println!("{key}");
         }
         Command::CheckConfig(ConfigFile { config: path }) => {
             let (config, trust) = Config::load(&path)?;
             config.check_windows(&path).await?;
             let checks = config.check_health()?;
+            config.enrol.as_ref().map(EnrolConfig::token).transpose()?;
             let (keys, threshold) = (trust.release().keys().count(), trust.release().threshold());
             println!(
                 "{}: host {} of fleet {}; releases need {threshold} of {keys} keys; {checks} health \
