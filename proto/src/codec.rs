@@ -128,6 +128,16 @@ fn is_deterministic(value: &Value) -> bool {
     }
 }
 
+/// Gives the version that a file of this format says it has, before the rest is looked at: of that a
+/// newer version may have more. None where it is no such file.
+pub(crate) fn file_version(value: &Value, format: &str) -> Option<u64> {
+    let [(first, found), (second, version)] = value.as_map()?.first_chunk::<2>()?;
+    let is_one =
+        *first == Value::from(1) && *second == Value::from(2) && found.as_text() == Some(format);
+    let version = version.as_integer().and_then(|version| u64::try_from(version).ok())?;
+    is_one.then_some(version)
+}
+
 /// Takes the text out of an item.
 pub(crate) fn text(value: Value) -> Result<String, Malformed> {
     value.into_text().map_err(|_| Malformed::invalid(&"expected a text string"))

@@ -27,6 +27,7 @@ pub mod rejection;
 pub mod release;
 pub mod release_file;
 pub mod report;
+pub mod roster_file;
 pub mod signing;
 pub mod store_path;
 pub mod target;

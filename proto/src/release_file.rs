@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     WIRE_VERSION,
-    codec::{self, Bytes, Malformed, Value, Wire as _},
+    codec::{self, Bytes, Malformed, Wire as _},
     host::{HostId, ProfileName},
     id::MerkleHash,
     merkle::{MAX_TARGETS, TargetTree},
@@ -126,7 +126,10 @@ impl ReleaseFile {
     /// release was signed for.
     pub fn read(bytes: &[u8]) -> Result<Self, BadReleaseFile> {
         let value = codec::decode_value_within(bytes, &[], MAX_RELEASE_FILE)?;
-        check_head(&value)?;
+        let found = codec::file_version(&value, FORMAT).ok_or(BadReleaseFile::NotOne)?;
+        if found != u64::from(WIRE_VERSION) {
+            return Err(BadReleaseFile::Version { found, known: WIRE_VERSION });
+        }
         let form = Form::from_value(value)?;
         let gathering = Gathering::open(&form.release.0)?;
         let Release { targets_root, targets_count: signed, .. } = *gathering.message();
@@ -188,25 +191,6 @@ impl ReleaseFile {
             let (release, bytes) = (release.clone(), Bytes(bytes.to_vec()));
             (target, SealedOrder { release, target: bytes, index, proof })
         })
-    }
-}
-
-/// Looks at what the file says of itself before the rest, of which a newer version may have more.
-fn check_head(value: &Value) -> Result<(), BadReleaseFile> {
-    let head = value.as_map().and_then(|map| map.first_chunk::<2>());
-    let Some([(first, format), (second, version)]) = head else {
-        return Err(BadReleaseFile::NotOne);
-    };
-    let keys = *first == Value::from(1) && *second == Value::from(2);
-    let version = version.as_integer().and_then(|version| u64::try_from(version).ok());
-    match version {
-        Some(found) if keys && format.as_text() == Some(FORMAT) => {
-            if found == u64::from(WIRE_VERSION) {
-                return Ok(());
-            }
-            Err(BadReleaseFile::Version { found, known: WIRE_VERSION })
-        }
-        _ => Err(BadReleaseFile::NotOne),
     }
 }
 

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use crate::codec::{Malformed, Value, Wire};
+use crate::{
+    codec::{Malformed, Value, Wire},
+    text::Unparsable,
+};
 
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(
@@ -53,6 +56,17 @@ impl fmt::Display for Timestamp {
         const LAST: u64 = 253_402_300_799_000;
         let time = UNIX_EPOCH + Duration::from_millis(self.0.min(LAST));
         humantime::format_rfc3339_seconds(time).fmt(f)
+    }
+}
+
+impl std::str::FromStr for Timestamp {
+    type Err = Unparsable;
+
+    fn from_str(text: &str) -> Result<Self, Unparsable> {
+        let unparsable = || Unparsable::new("time", text, "UTC, such as 2026-12-24T18:00:00Z");
+        let time = humantime::parse_rfc3339(text).map_err(|_| unparsable())?;
+        let since = time.duration_since(UNIX_EPOCH).map_err(|_| unparsable())?;
+        Ok(Self(millis(since)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::access::AccessOptions;
 use crate::commands::{
-    beacon, completions, cosign, key, listen, publish, rollback, sign, status, verify,
+    beacon, completions, cosign, host, key, listen, publish, rollback, sign, status, verify,
 };
 
 /// What the exit codes mean, for `--help`.
@@ -45,6 +45,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Make keys, and show their public halves
     Key(key::Args),
+    /// Let hosts into the fleet, and out of it
+    Host(Box<host::Args>),
     /// Sign a release and publish each host's order
     Publish(Box<publish::Args>),
     /// Sign a release into a file, for others to sign it too
@@ -63,4 +65,14 @@ pub(crate) enum Command {
     Verify(verify::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn every_command_line_is_one_that_can_be_parsed() {
+        super::Cli::command().debug_assert();
+    }
 }

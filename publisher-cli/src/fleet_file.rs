@@ -4,13 +4,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use herald_client::BrokerUrl;
-use herald_fleet::{fleet::Fleet, generations::Generations};
+use herald_fleet::{
+    editing::{BadText, Editing},
+    fleet::Fleet,
+    generations::Generations,
+};
 use herald_proto::{host::HostId, trust::Trust};
 
 use crate::{
     access::{Access, AccessOptions},
     cli::Global,
-    folders,
+    folders, signed_file,
 };
 
 const NAME: &str = "fleet.toml";
@@ -55,6 +59,33 @@ impl FleetFile {
         }
         let given = global.access.clone();
         Ok(Self { generations, path, fleet, broker, given })
+    }
+
+    /// Changes the file's hosts and tokens, and reads it again. The text is that of the moment, whatever
+    /// was read before; it is put in its place at once, and only if it is a fleet file still.
+    pub(crate) fn edit(
+        &mut self,
+        change: impl FnOnce(&mut Editing) -> Result<(), BadText>,
+    ) -> anyhow::Result<()> {
+        let shown = self.path.display().to_string();
+        let cannot = || format!("cannot change the fleet file {shown}");
+        // What a link leads to is changed, not the link.
+        let path = self.path.canonicalize().with_context(cannot)?;
+        let text = std::fs::read_to_string(&path).with_context(cannot)?;
+        let mut editing = Editing::of(&text).with_context(cannot)?;
+        change(&mut editing).with_context(cannot)?;
+        let text = editing.to_string();
+        let fleet = Fleet::from_toml(&text).with_context(cannot)?;
+        for trust in self.generations.iter().flat_map(Generations::all) {
+            fleet.check_apart(trust).with_context(cannot)?;
+        }
+        let mode = std::fs::metadata(&path).with_context(cannot)?.permissions();
+        signed_file::replace(&path, text.as_bytes()).with_context(|| {
+            format!("cannot change the fleet file {shown}: see that this user may write its folder")
+        })?;
+        std::fs::set_permissions(&path, mode).with_context(cannot)?;
+        self.fleet = fleet;
+        Ok(())
     }
 
     /// Gives the trust as it is now, and before.

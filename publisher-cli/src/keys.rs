@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use herald_fleet::generations::Generations;
 use herald_proto::{
     key::{PublicKey, SecretKey},
-    signing::Gathering,
+    signing::{FleetMessage, Gathering},
 };
 
 use agent::AgentKey;
@@ -44,13 +44,16 @@ impl Signer {
         }
     }
 
-    /// Adds its signature to a release.
-    pub(crate) async fn sign(&self, release: &mut Gathering) -> anyhow::Result<()> {
+    /// Adds its signature to a message.
+    pub(crate) async fn sign<T: FleetMessage>(
+        &self,
+        message: &mut Gathering<T>,
+    ) -> anyhow::Result<()> {
         match self {
-            Self::Held(key) => release.sign(key)?,
+            Self::Held(key) => message.sign(key)?,
             Self::Agent(key) => {
-                let signature = key.sign(&release.to_be_signed(key.public())).await?;
-                release.add(key.public(), signature)?;
+                let signature = key.sign(&message.to_be_signed(key.public())).await?;
+                message.add(key.public(), signature)?;
             }
         }
         Ok(())

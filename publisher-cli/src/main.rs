@@ -12,9 +12,12 @@ mod folders;
 mod keys;
 mod output;
 mod progress;
+mod prompt;
 mod random;
 mod release;
 mod release_file;
+mod roster;
+mod signed_file;
 mod wanted;
 
 use std::{process::ExitCode, time::Instant};

@@ -1,10 +1,6 @@
 //! Release files: what `herald sign` writes, `herald cosign` adds to and `herald publish` sends.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{Read as _, Write as _},
-    path::Path,
-};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use herald_fleet::generations::{self, Generations};
@@ -18,46 +14,12 @@ use herald_proto::{
 };
 use serde::Serialize;
 
-use crate::{random, release};
+use crate::{release, signed_file};
 
 /// Reads a file and compares its parts. Whose signatures hold is for [`signers`] to tell.
 pub(crate) fn read(path: &Path) -> anyhow::Result<ReleaseFile> {
-    let shown = path.display();
-    let mut bytes = Vec::new();
-    let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
-    file.take(MAX_RELEASE_FILE as u64 + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read {shown}"))?;
-    ReleaseFile::read(&bytes).with_context(|| format!("{shown} can't be used"))
-}
-
-/// Writes a file that is not there yet.
-pub(crate) fn create(path: &Path, file: &ReleaseFile) -> anyhow::Result<()> {
-    let shown = path.display();
-    let opened = OpenOptions::new().write(true).create_new(true).open(path);
-    let mut opened = match opened {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            bail!("{shown} exists, and signatures are never overwritten: choose another --out");
-        }
-        other => other.with_context(|| format!("cannot write {shown}"))?,
-    };
-    let written = opened.write_all(&file.to_bytes()).and_then(|()| opened.sync_all());
-    if let Err(error) = written {
-        // Best effort: what failed is said in any case.
-        let _ = std::fs::remove_file(path);
-        return Err(error).with_context(|| format!("cannot write {shown}"));
-    }
-    Ok(())
-}
-
-/// Puts a file in the place of one that is there, at once: no reader sees half of it.
-pub(crate) fn replace(path: &Path, file: &ReleaseFile) -> anyhow::Result<()> {
-    let name = path.file_name().context("it has no file name")?.to_string_lossy().into_owned();
-    let suffix = u32::from_le_bytes(random::bytes()?);
-    let beside = path.with_file_name(format!(".{name}.{suffix:08x}"));
-    create(&beside, file)?;
-    let renamed = std::fs::rename(&beside, path);
-    renamed.with_context(|| format!("cannot write {}", path.display()))
+    let bytes = signed_file::read(path, MAX_RELEASE_FILE)?;
+    ReleaseFile::read(&bytes).with_context(|| format!("{} can't be used", path.display()))
 }
 
 /// Gives the keys of any generation that have signed so far.

@@ -126,6 +126,8 @@ impl Enrolment {
             return Ok(None);
         };
         let (folder, host) = (config.state_dir.clone(), &config.host);
+        // Of a daemon and a command that start together, one makes the key and the other reads it.
+        let _taken = take(&folder)?;
         let is_first = !identity::key_file(&folder).exists();
         let own = identity::host_key(&folder, host)?;
         let (own_id, token_id) = (own.public().id(), token.public().id());
@@ -188,6 +190,15 @@ impl Record {
         durable::write(&Linux, &path, text.as_bytes())
             .map_err(|source| NoIdentity::Io { path, source })
     }
+}
+
+fn take(folder: &Path) -> Result<fs::File, NoIdentity> {
+    let path = folder.join("enrolment.lock");
+    let io = |source| NoIdentity::Io { path: path.clone(), source };
+    identity::make_folder(folder).map_err(io)?;
+    let lock = fs::File::create(&path).map_err(io)?;
+    lock.lock().map_err(io)?;
+    Ok(lock)
 }
 
 fn record_file(folder: &Path) -> PathBuf {

@@ -29,7 +29,7 @@ enum Command {
     /// Runs the daemon.
     Run(ConfigFile),
     /// Prints the host's public key, making the key on the host's first start.
-    PublicKey(ConfigFile),
+    PublicKey(PublicKey),
     /// Checks the configuration, the trust file, and the host's own health checks.
     CheckConfig(ConfigFile),
     /// Shows where this host is, what it waits for, and which systems there are.
@@ -63,6 +63,15 @@ enum Command {
     /// Brings the previous system back (the subscriber calls this itself).
     #[command(hide = true)]
     RollBack(roll_back::Args),
+}
+
+#[derive(Debug, clap::Args)]
+struct PublicKey {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Prints what operators compare when they enrol the host, instead of the key.
+    #[arg(long)]
+    fingerprint: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -106,14 +115,18 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
             let (config, trust) = Config::load(&config)?;
             daemon::run(config, trust).await?;
         }
-        Command::PublicKey(ConfigFile { config }) => {
+        Command::PublicKey(PublicKey { config: ConfigFile { config }, fingerprint }) => {
             let (config, _) = Config::load(&config)?;
             // A host that asks to be enrolled is pinned by the key that it asks with.
             let key = match Enrolment::open(&config)? {
                 Some(enrolment) => enrolment.key().public().clone(),
                 None => identity::host_key(&config.state_dir, &config.host)?.public().clone(),
             };
-            println!("{key}");
+            if fingerprint {
+                println!("{}", key.id().fingerprint());
+            } else {
+                println!("{key}");
+            }
         }
         Command::CheckConfig(ConfigFile { config: path }) => {
             let (config, trust) = Config::load(&path)?;

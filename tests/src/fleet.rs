@@ -134,6 +134,12 @@ impl Fleet {
 
     /// Adds a host that runs its first system, `0`, but no subscriber yet.
     pub fn add_host(&mut self, name: &str) {
+        self.add_unknown_host(name);
+        self.write_fleet_file();
+    }
+
+    /// Adds a host as [`Fleet::add_host`] does, which is not in the fleet file, and has no key yet.
+    pub fn add_unknown_host(&mut self, name: &str) {
         self.shell(r#"host_make "$1""#, &[name]);
         let first = self.build(name, "0", &[]);
         self.push(&[&first]);
@@ -142,7 +148,13 @@ impl Fleet {
         let config = host.config(&self.name, self.ports.hosts, self.folder.path());
         fs::write(host.config_file(), config).expect("a configuration can be written");
         self.hosts.insert(name.to_owned(), host);
-        self.write_fleet_file();
+    }
+
+    /// Gives what a host's `herald-subscriber public-key` prints.
+    pub fn public_key(&self, name: &str, arguments: &[&str]) -> String {
+        let (program, config) = (binary("herald-subscriber"), self.hosts[name].config_file());
+        let command = [path_text(&program), "public-key", "--config", path_text(&config)];
+        self.in_host(name, &[&command, arguments].concat()).trim().to_owned()
     }
 
     /// Starts a host's subscriber, and waits until it has said that it is there.
@@ -302,20 +314,12 @@ impl Fleet {
         Broker { process, port }
     }
 
-    fn write_fleet_file(&self) {
+    /// Writes the fleet file: the broker, and the hosts with their keys.
+    pub fn write_fleet_file(&self) {
         let (name, port) = (&self.name, self.ports.operator);
         let mut text = format!("fleet = {name:?}\nbroker = \"mqtt://127.0.0.1:{port}\"\n");
-        for (name, host) in &self.hosts {
-            let printed = self.in_host(
-                name,
-                &[
-                    path_text(&binary("herald-subscriber")),
-                    "public-key",
-                    "--config",
-                    path_text(&host.config_file()),
-                ],
-            );
-            text += &format!("[hosts.{name}]\nkey = {:?}\n", printed.trim());
+        for name in self.hosts.keys() {
+            text += &format!("[hosts.{name}]\nkey = {:?}\n", self.public_key(name, &[]));
         }
         fs::write(self.path("fleet.toml"), text).expect("the fleet file can be written");
     }

@@ -1,7 +1,9 @@
-//! The fleet file: which hosts there are, and the key by which each is known.
+//! The fleet file: which hosts there are, the key by which each is known, and the tokens with which
+//! others may ask to be.
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -9,6 +11,7 @@ use herald_proto::{
     host::{FleetId, HostId, ProfileName},
     key::{KeyId, KeyName, PublicKey},
     login::BrokerName,
+    time::Timestamp,
     topic::{Filter, Subject, Topic},
     trust::Trust,
 };
@@ -23,6 +26,7 @@ pub struct Fleet {
     trust: Option<PathBuf>,
     older_trusts: Vec<PathBuf>,
     hosts: BTreeMap<HostId, Host>,
+    tokens: BTreeMap<HostId, Invitation>,
 }
 
 /// How operators say to the broker who they are. Paths are as they were written.
@@ -77,28 +81,55 @@ pub struct Host {
     key: PublicKey,
 }
 
+/// A one-time token with which a host may ask to be known by a key.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invitation {
+    key: PublicKey,
+    #[serde(deserialize_with = "time")]
+    expires_at: Timestamp,
+}
+
+/// Whose key one is in a fleet file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// The key with which a host signs.
+    Host(HostId),
+    /// The key that is a host's token.
+    Token(HostId),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => write!(f, "the host {host}"),
+            Self::Token(host) => write!(f, "the token of {host}"),
+        }
+    }
+}
+
 /// A fleet file that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadFleet {
     /// Not TOML, or with keys that are not known, or with a value that can't be used.
     #[error(transparent)]
     Syntax(#[from] toml::de::Error),
-    /// One key for two hosts: either could speak for the other.
-    #[error("the hosts {first} and {second} have the same key: pin each host's own")]
+    /// One key for two: either could speak for the other.
+    #[error("{first} and {second} have the same key: each has its own")]
     SharedKey {
-        /// The one host.
-        first: HostId,
-        /// The other host.
-        second: HostId,
+        /// The one.
+        first: Owner,
+        /// The other.
+        second: Owner,
     },
     /// A host's key in a role of the trust: whoever has the host could sign for all others.
     #[error(
-        "the host {host} has the key {name} of the trust file: a host's key signs its reports and \
-         nothing else, make operators their own"
+        "{owner} has the key {name} of the trust file: a host's key signs its reports and nothing \
+         else, make operators their own"
     )]
     OperatorsKey {
-        /// The host.
-        host: HostId,
+        /// Who has it.
+        owner: Owner,
         /// The key's name in the trust file.
         name: KeyName,
     },
@@ -118,6 +149,14 @@ struct FleetFile {
     older_trusts: Vec<PathBuf>,
     #[serde(default)]
     hosts: BTreeMap<HostId, Host>,
+    #[serde(default)]
+    tokens: BTreeMap<HostId, Invitation>,
+}
+
+/// Reads a time of RFC 3339.
+fn time<'de, D: serde::Deserializer<'de>>(text: D) -> Result<Timestamp, D::Error> {
+    let text: String = serde::Deserialize::deserialize(text)?;
+    text.parse().map_err(serde::de::Error::custom)
 }
 
 impl Fleet {
@@ -128,14 +167,23 @@ impl Fleet {
     /// that stands under two hosts.
     pub fn from_toml(text: &str) -> Result<Self, BadFleet> {
         let file: FleetFile = toml::from_str(text)?;
-        let mut owners = BTreeMap::<KeyId, &HostId>::new();
-        for (name, host) in &file.hosts {
-            if let Some(first) = owners.insert(host.key.id(), name) {
-                return Err(BadFleet::SharedKey { first: first.clone(), second: name.clone() });
+        let FleetFile { fleet: id, broker, login, tls, trust, older_trusts, hosts, tokens } = file;
+        let fleet = Self { id, broker, login, tls, trust, older_trusts, hosts, tokens };
+        let mut owners = BTreeMap::<KeyId, Owner>::new();
+        for (second, key) in fleet.keys() {
+            if let Some(first) = owners.insert(key.id(), second.clone()) {
+                return Err(BadFleet::SharedKey { first, second });
             }
         }
-        let FleetFile { fleet: id, broker, login, tls, trust, older_trusts, hosts } = file;
-        Ok(Self { id, broker, login, tls, trust, older_trusts, hosts })
+        Ok(fleet)
+    }
+
+    /// Gives all keys, and whose they are.
+    fn keys(&self) -> impl Iterator<Item = (Owner, &PublicKey)> {
+        let hosts = self.hosts.iter().map(|(name, host)| (Owner::Host(name.clone()), &host.key));
+        let tokens =
+            self.tokens.iter().map(|(name, token)| (Owner::Token(name.clone()), &token.key));
+        hosts.chain(tokens)
     }
 
     /// Checks that no host has a key with a role in the trust.
@@ -144,11 +192,10 @@ impl Fleet {
     /// The first host that has one.
     pub fn check_apart(&self, trust: &Trust) -> Result<(), BadFleet> {
         let roles = [Some(trust.release()), trust.rollout()];
-        for (host, Host { key }) in &self.hosts {
+        for (owner, key) in self.keys() {
             let shared = roles.iter().flatten().find_map(|role| role.key(key.id()));
             if let Some(shared) = shared {
-                let (host, name) = (host.clone(), shared.name().clone());
-                return Err(BadFleet::OperatorsKey { host, name });
+                return Err(BadFleet::OperatorsKey { owner, name: shared.name().clone() });
             }
         }
         Ok(())
@@ -194,6 +241,16 @@ impl Fleet {
         self.hosts.get(name)
     }
 
+    /// Gives the tokens with which hosts may ask, in the order of the hosts' names.
+    pub fn tokens(&self) -> impl ExactSizeIterator<Item = (&HostId, &Invitation)> {
+        self.tokens.iter()
+    }
+
+    /// Gives the token with which a host may ask.
+    pub fn token(&self, host: &HostId) -> Option<&Invitation> {
+        self.tokens.get(host)
+    }
+
     /// Names one of the fleet's topics.
     pub fn topic(&self, subject: Subject) -> Topic {
         Topic::new(self.id.clone(), subject)
@@ -207,6 +264,18 @@ impl Fleet {
             Subject::Presence(host.clone()),
         ]
         .map(|subject| Filter::Exactly(self.topic(subject)))
+    }
+}
+
+impl Invitation {
+    /// Gives the public half of the token.
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// Gives the time from which on it counts for nothing.
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
     }
 }
 
@@ -300,6 +369,6 @@ mod tests {
     fn one_key_for_two_hosts_is_refused_whatever_its_name() {
         let renamed = host("b", 1).replace("host-1", "host-2");
         let refusal = refusal(&file(&format!("{}{renamed}", host("a", 1))));
-        assert!(refusal.contains("hosts a and b"), "{refusal}");
+        assert!(refusal.contains("the host a and the host b"), "{refusal}");
     }
 }

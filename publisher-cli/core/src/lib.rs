@@ -5,6 +5,7 @@
 
 pub mod compose;
 pub mod draft;
+pub mod editing;
 pub mod fleet;
 pub mod generations;
 pub mod heard;
@@ -14,6 +15,7 @@ pub mod outcome;
 pub mod packages;
 pub mod readback;
 pub mod recall;
+pub mod roster;
 pub mod view;
 pub mod watch;
 

@@ -1,7 +1,6 @@
 //! `herald cosign`.
 
 use std::{
-    io::{self, BufRead as _, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -16,9 +15,10 @@ use crate::{
     clock,
     connection::Connection,
     fleet_file::FleetFile,
-    keys, output,
+    keys, output, prompt,
     release::{self, KeyOptions, Operator, Survey},
     release_file::{self, Standing},
+    signed_file,
 };
 
 mod shown;
@@ -100,7 +100,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     }
     let names: Vec<_> = keys.iter().map(|key| key.public().name().to_string()).collect();
     let names = names.join(" and ");
-    if !args.yes && !confirmed(&names)? {
+    if !args.yes && !prompt::confirmed(&format!("Sign this as {names}?"), "signed")? {
         bail!("nothing was signed");
     }
     for key in &keys {
@@ -175,21 +175,8 @@ async fn survey(
 fn write(args: &Args, file: &ReleaseFile) -> anyhow::Result<()> {
     let path: &Path = args.out.as_deref().unwrap_or(&args.files[0]);
     if args.out.is_some() {
-        release_file::create(path, file)
+        signed_file::create(path, &file.to_bytes())
     } else {
-        release_file::replace(path, file)
+        signed_file::replace(path, &file.to_bytes())
     }
-}
-
-/// Asks whoever sits there.
-fn confirmed(names: &str) -> anyhow::Result<bool> {
-    if !io::stdin().is_terminal() {
-        bail!(
-            "nothing was signed: nobody is there to be asked; sign without being asked with --yes"
-        );
-    }
-    write!(io::stderr(), "Sign this as {names}? [y/N] ")?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -3,6 +3,7 @@
 pub(crate) mod beacon;
 pub(crate) mod completions;
 pub(crate) mod cosign;
+pub(crate) mod host;
 pub(crate) mod key;
 pub(crate) mod listen;
 pub(crate) mod publish;
@@ -22,6 +23,7 @@ pub(crate) fn run(cli: Cli, began: Instant) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
     match cli.command {
         Command::Key(args) => block_on(key::run(&args)),
+        Command::Host(args) => block_on(host::run(*args, global)),
         Command::Publish(args) => block_on(publish::run(*args, global, began)),
         Command::Sign(args) => block_on(sign::run(*args, global)),
         Command::Cosign(args) => block_on(cosign::run(*args, global)),

@@ -10,8 +10,8 @@ use crate::{
     cli::Global,
     clock, output,
     release::{self, Composing, Operator, composing::Composition, preview},
-    release_file,
     release_file::Standing,
+    signed_file,
 };
 
 /// Sign a release into a file, for others to sign it too.
@@ -56,7 +56,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     }
     let out = args.out.context("--out names the file")?;
     let file = operator.sign(&draft).await?;
-    release_file::create(&out, &file)?;
+    signed_file::create(&out, &file.to_bytes())?;
     let standing = Standing::of(&file, generations, &operator.key_ids());
     let shown = out.display();
     output::note(&format!("signed by {}; it is in {shown}", standing.line()));

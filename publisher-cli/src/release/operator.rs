@@ -58,6 +58,11 @@ impl Operator {
         if self.file.generations.is_some() { Basis::TrustFile } else { Basis::OwnKeys }
     }
 
+    /// Gives the keys.
+    pub(crate) fn signers(&self) -> &[Signer] {
+        &self.signers
+    }
+
     /// Gives the public halves of the keys.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &PublicKey> {
         self.signers.iter().map(Signer::public)
