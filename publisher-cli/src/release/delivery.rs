@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use herald_fleet::{
     compose::Composed,
     draft::Draft,
-    heard::Heard,
+    heard::{Heard, Unheard},
     readback::{ReadBack, Seen},
     watch::Watch,
 };
@@ -297,7 +297,7 @@ impl Delivery<'_> {
             Ok(Heard::Rollback(_) | Heard::Presence(_)) => return,
             Err(why) => {
                 tracing::warn!(%topic, %why, "ignored a message");
-                return;
+                return self.take_unverified(topic, why);
             }
         };
         if retained {
@@ -314,6 +314,16 @@ impl Delivery<'_> {
             for line in self.printed.stands(&report.host, standing) {
                 self.progress.say(&line);
             }
+        }
+    }
+
+    /// Takes note of a status that counts for nothing, so that the host does not seem to be silent.
+    fn take_unverified(&mut self, topic: &Topic, why: Unheard) {
+        if let Subject::Status(host, profile) = &topic.subject
+            && let Some(problem) = self.watch.unverified(host, profile, why)
+            && self.follow.watch
+        {
+            self.progress.say(&format!("{host}: {problem}"));
         }
     }
 
