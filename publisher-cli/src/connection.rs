@@ -125,7 +125,12 @@ impl Connection {
         self.early.drain(..)
     }
 
-    /// Disconnects.
+    /// Ends the connection at once: what waits is not sent.
+    pub(crate) async fn cut(self) {
+        self.client.stop(Vec::new(), Duration::ZERO).await;
+    }
+
+    /// Disconnects, and sends before what waits.
     pub(crate) async fn close(self) {
         self.client.stop(Vec::new(), FAREWELL).await;
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use herald_fleet::generations::{self, Generations};
 use herald_proto::{
-    host::ProfileName,
+    host::{HostId, ProfileName},
     key::KeyId,
     release::Release,
     release_file::{MAX_RELEASE_FILE, ReleaseFile},
@@ -56,9 +56,9 @@ pub(crate) fn check_time(release: &Release, now: Timestamp) -> anyhow::Result<()
     Ok(())
 }
 
-/// Gives the profile that it is for; of several, the first.
-pub(crate) fn profile(file: &ReleaseFile) -> ProfileName {
-    file.targets().first().map_or_else(ProfileName::system, |target| target.profile.clone())
+/// Gives each profile of a host that it is for.
+pub(crate) fn profiles(file: &ReleaseFile) -> impl Iterator<Item = (&HostId, &ProfileName)> {
+    file.targets().iter().map(|target| (&target.host, &target.profile))
 }
 
 /// Who has signed, and how many more must.

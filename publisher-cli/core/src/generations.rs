@@ -4,7 +4,7 @@
 //! A release reaches a host only if the host's own trust accepts it. So a release is signed for
 //! each generation that hosts still report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use herald_proto::{
     host::{FleetId, HostId},
@@ -139,13 +139,14 @@ impl Generations {
     pub fn reported<'a>(&self, reports: impl IntoIterator<Item = &'a Report>) -> Reported<'_> {
         let current = self.current.digest();
         let older: Vec<_> = self.older.iter().map(|trust| (trust.digest(), trust)).collect();
-        let mut by_digest = BTreeMap::<TrustDigest, Vec<HostId>>::new();
+        let mut by_digest = BTreeMap::<TrustDigest, BTreeSet<HostId>>::new();
         for report in reports {
-            by_digest.entry(report.trust).or_default().push(report.host.clone());
+            by_digest.entry(report.trust).or_default().insert(report.host.clone());
         }
         by_digest.remove(&current);
         let mut reported = Reported::default();
         for (digest, hosts) in by_digest {
+            let hosts = hosts.into_iter().collect();
             match older.iter().find(|(known, _)| *known == digest) {
                 Some((_, trust)) => reported.older.push((trust, hosts)),
                 None => reported.unknown.extend(hosts),

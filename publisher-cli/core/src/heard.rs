@@ -37,6 +37,9 @@ pub enum Unheard {
     /// No key is pinned for the host.
     #[error("the fleet file has no host {0}")]
     NotPinned(HostId),
+    /// The message is signed, but not with the key that is pinned for the host.
+    #[error("it is signed with a key that is not pinned for {0}")]
+    OtherKey(HostId),
     /// The message is not by the host, or not one that can be read.
     #[error(transparent)]
     Unverified(#[from] Rejection),
@@ -97,8 +100,11 @@ impl Fleet {
             return Err(Unheard::Cleared);
         }
         let pinned = self.host(host).ok_or_else(|| Unheard::NotPinned(host.clone()))?;
-        let message = signing::verify_from_host(payload, self.id(), host, pinned.key())?;
-        Ok(message)
+        let message = signing::verify_from_host(payload, self.id(), host, pinned.key());
+        message.map_err(|refused| match refused {
+            Rejection::UnderSigned { .. } => Unheard::OtherKey(host.clone()),
+            refused => refused.into(),
+        })
     }
 }
 
@@ -123,8 +129,8 @@ mod tests {
             Ok(Heard::Report(heard)) if *heard == report
         ));
         let cases = [
-            (status("a", "system"), by(2), "signatures"),
-            (status("b", "system"), by(1), "signatures"),
+            (status("a", "system"), by(2), "not pinned for a"),
+            (status("b", "system"), by(1), "not pinned for b"),
             (status("b", "system"), by(2), "host a"),
             (status("c", "system"), by(1), "no host c"),
             (status("a", "home"), by(1), "profile system"),

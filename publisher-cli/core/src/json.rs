@@ -122,6 +122,8 @@ pub struct Published<'a> {
     phase: Option<PhaseName>,
     code: Option<Code>,
     detail: Option<&'a Prose>,
+    /// Why what was said in the host's name counts for nothing, if that is all there is.
+    problem: Option<String>,
     elapsed_ms: Option<u64>,
 }
 
@@ -268,6 +270,7 @@ impl<'a> Published<'a> {
         host: &'a HostId,
         profile: &'a ProfileName,
         standing: Option<&'a Standing>,
+        problem: Option<String>,
         elapsed: Option<Duration>,
     ) -> Self {
         let cause = standing.and_then(Standing::cause);
@@ -278,6 +281,7 @@ impl<'a> Published<'a> {
             phase: standing.and_then(Standing::phase),
             code: cause.and_then(|cause| cause.code),
             detail: cause.and_then(|cause| cause.detail.as_ref()),
+            problem,
             elapsed_ms: elapsed.map(millis),
         }
     }

@@ -15,6 +15,7 @@ use herald_proto::{
 
 use crate::{
     compose::Composed,
+    heard::Unheard,
     outcome::{Cause, Exit, Outcome, Standing},
 };
 
@@ -33,6 +34,8 @@ struct Followed {
     newest: Option<(Incarnation, u64)>,
     /// A higher sequence that was published after ours.
     overtaken: Option<Sequence>,
+    /// Why the latest message on the status topic counts for nothing, if it does.
+    unverified: Option<Unheard>,
     standing: Standing,
 }
 
@@ -45,6 +48,7 @@ impl Watch {
                 digest: order.digest,
                 newest: None,
                 overtaken: None,
+                unverified: None,
                 standing: Standing::Silent,
             };
             ((order.host.clone(), order.profile.clone()), followed)
@@ -60,6 +64,7 @@ impl Watch {
     pub fn observe(&mut self, report: &Verified<Report>) -> Option<&Standing> {
         let key = (report.host.clone(), report.profile.clone());
         let order = self.orders.get_mut(&key)?;
+        order.unverified = None;
         if order.is_stale(report) {
             return None;
         }
@@ -78,6 +83,25 @@ impl Watch {
         if let Some(order) = self.orders.get_mut(&(host.clone(), profile.clone())) {
             order.overtaken = order.overtaken.max(Some(by));
         }
+    }
+
+    /// Takes note that what stands on a host's status topic counts for nothing, and why; gives what
+    /// there is to say, if that is news. Whoever cleared the topic has not said anything.
+    pub fn unverified(
+        &mut self,
+        host: &HostId,
+        profile: &ProfileName,
+        why: Unheard,
+    ) -> Option<String> {
+        let order = self.orders.get_mut(&(host.clone(), profile.clone()))?;
+        let news = why != Unheard::Cleared && order.unverified.as_ref() != Some(&why);
+        order.unverified = (why != Unheard::Cleared).then_some(why);
+        order.problem().filter(|_| news)
+    }
+
+    /// Says why the host's word counts for nothing, where its order did not end by a word that does.
+    pub fn problem(&self, host: &HostId, profile: &ProfileName) -> Option<String> {
+        self.orders.get(&(host.clone(), profile.clone()))?.problem()
     }
 
     /// Gives the highest sequence for which a host refused ours, if signing again above it could
@@ -127,6 +151,15 @@ impl Watch {
 }
 
 impl Followed {
+    fn problem(&self) -> Option<String> {
+        let open = match &self.standing {
+            Standing::Silent | Standing::UnderWay { .. } => true,
+            Standing::Ended(outcome) => matches!(outcome, Outcome::Unfinished { .. }),
+        };
+        let why = self.unverified.as_ref().filter(|_| open)?;
+        Some(format!("unverified: {why}"))
+    }
+
     fn is_stale(&self, report: &Report) -> bool {
         self.newest.is_some_and(|(incarnation, number)| {
             incarnation == report.incarnation && report.number < number

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::bail;
 use herald_fleet::{compose, generations::Generations};
-use herald_proto::{host::HostId, release_file::ReleaseFile};
+use herald_proto::release_file::ReleaseFile;
 
 use crate::{
     cli::Global,
@@ -67,7 +67,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode>
     let signers = release_file::signers(&file, generations, first)?;
     let hosts: Vec<_> = file.targets().iter().map(|target| target.host.clone()).collect();
     operator.file.require(&hosts)?;
-    let survey = survey(&args, &operator, &file, &hosts).await;
+    let survey = survey(&args, &operator, &file).await;
     let reported = survey.iter().flat_map(Survey::reports);
     release::operator::note_unknown(&generations.reported(reported));
     let standing = Standing::of(&file, generations, &signers);
@@ -138,12 +138,7 @@ fn gather(paths: &[PathBuf], generations: &Generations) -> anyhow::Result<Releas
 }
 
 /// Asks the broker, if it can be had: to sign, one can do without.
-async fn survey(
-    args: &Args,
-    operator: &Operator,
-    file: &ReleaseFile,
-    hosts: &[HostId],
-) -> Option<Survey> {
+async fn survey(args: &Args, operator: &Operator, file: &ReleaseFile) -> Option<Survey> {
     if args.offline {
         return None;
     }
@@ -156,8 +151,7 @@ async fn survey(
         let access = operator.file.access()?;
         let mut connection =
             Connection::open(access, filters.collect(), args.connect_timeout).await?;
-        let profile = release_file::profile(file);
-        let mut survey = Survey::new(operator, &profile, hosts, &mut connection);
+        let mut survey = Survey::new(operator, release_file::profiles(file), &mut connection);
         survey.settle(operator, &mut connection).await?;
         connection.close().await;
         anyhow::Ok(survey)

@@ -83,7 +83,6 @@ async fn publish_file(args: Args, global: &Global, began: Instant) -> anyhow::Re
     operator.file.require(&hosts)?;
     compose::check_sizes(&file)?;
 
-    let profile = &release_file::profile(&file);
     let fleet = &operator.file.fleet;
     let filters = file.targets().iter().flat_map(|target| {
         release::filters(fleet, &target.profile, &target.host, args.follow.watch)
@@ -91,7 +90,7 @@ async fn publish_file(args: Args, global: &Global, began: Instant) -> anyhow::Re
     let access = operator.file.access()?;
     let mut connection =
         Connection::open(access, filters.collect(), options.connect_timeout).await?;
-    let mut survey = Survey::new(&operator, profile, &hosts, &mut connection);
+    let mut survey = Survey::new(&operator, release_file::profiles(&file), &mut connection);
     survey.settle(&operator, &mut connection).await?;
     operator.check_enough(&signers, Some(&survey))?;
     let sequence = file.release().sequence;

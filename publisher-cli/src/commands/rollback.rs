@@ -42,7 +42,8 @@ pub(crate) async fn run(args: Args, global: &Global, began: Instant) -> anyhow::
         hosts.iter().flat_map(|host| release::filters(fleet, profile, host, follow.watch));
     let (access, within) = (operator.file.access()?, options.connect_timeout);
     let mut connection = Connection::open(access, filters.collect(), within).await?;
-    let mut survey = Survey::new(&operator, &options.profile, &hosts, &mut connection);
+    let mut survey =
+        Survey::new(&operator, hosts.iter().map(|host| (host, profile)), &mut connection);
     survey.wait_for_reports(&operator, &mut connection).await?;
     let plan = plan(&hosts, &options, &survey)?;
     if options.dry_run {
@@ -55,7 +56,7 @@ pub(crate) async fn run(args: Args, global: &Global, began: Instant) -> anyhow::
 fn plan(hosts: &[HostId], options: &Options, survey: &Survey) -> anyhow::Result<Plan> {
     let mut targets = Vec::new();
     for host in hosts {
-        let report = survey.report(host)?;
+        let report = survey.report(host, &options.profile)?;
         let way =
             recall::way_back(report).with_context(|| format!("{host} can't be rolled back"))?;
         if !report.phase.is_terminal() && report.phase != herald_proto::report::PhaseName::Idle {
@@ -68,7 +69,7 @@ fn plan(hosts: &[HostId], options: &Options, survey: &Survey) -> anyhow::Result<
             Integrity::Recorded,
             vec![way.from],
         );
-        target.incarnation = options.recover.then(|| survey.incarnation(host)).transpose()?;
+        target.incarnation = options.recover.then_some(report.incarnation);
         targets.push(target);
     }
     let reason = || Prose::lossy("roll back to the previous system");

@@ -100,7 +100,8 @@ impl Composing {
             Connection::open(operator.file.access()?, filters.collect(), options.connect_timeout);
         // Nix is asked while the connection is made.
         let (closures, mut connection) = tokio::try_join!(self.closures(&wanted), connecting)?;
-        let mut survey = Survey::new(operator, profile, wanted.keys(), &mut connection);
+        let mut survey =
+            Survey::new(operator, wanted.keys().map(|host| (host, profile)), &mut connection);
         if options.recover {
             survey.wait_for_reports(operator, &mut connection).await?;
         }
@@ -135,7 +136,7 @@ impl Composing {
                 options.target(host.clone(), path.clone(), action, integrity, expected);
             if options.recover {
                 let survey = survey.context("recovering needs the hosts' reports")?;
-                target.incarnation = Some(survey.incarnation(host)?);
+                target.incarnation = Some(survey.incarnation(host, &options.profile)?);
             }
             Ok(target)
         };

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use herald_fleet::{
     compose::Composed,
     draft::Draft,
-    heard::Heard,
+    heard::{Heard, Unheard},
     readback::{ReadBack, Seen},
     watch::Watch,
 };
@@ -86,7 +86,10 @@ pub(crate) async fn run(
     };
     let ended = delivery.run().await;
     delivery.progress.end();
-    delivery.connection.close().await;
+    match &ended {
+        Err(error) if error.is::<Outdated>() => delivery.connection.cut().await,
+        _ => delivery.connection.close().await,
+    }
     ended?;
     Ok(Ended {
         release: delivery.composed.release,
@@ -96,6 +99,15 @@ pub(crate) async fn run(
         took: delivery.took,
     })
 }
+
+/// What others have signed was overtaken before it was sent.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a release with the sequence {0} was published since this one was signed: hosts refuse this \
+     one. Of it nothing more is sent; what was sent may stand in the other's place: publish that \
+     again, or sign a new one"
+)]
+struct Outdated(Sequence);
 
 const SET_TRUST: &str = "set trust = \"trust.toml\" in the fleet file";
 
@@ -175,7 +187,10 @@ impl Delivery<'_> {
                         self.acknowledged();
                     }
                 }
-                arrival = self.connection.next() => self.take(arrival?),
+                arrival = self.connection.next() => {
+                    self.take(arrival?);
+                    self.check_ahead()?;
+                }
                 () = until(self.again) => self.publish_lost(),
                 () = time::sleep_until(silence) => return self.undelivered(),
             }
@@ -277,6 +292,14 @@ impl Delivery<'_> {
         self.outbound.publish(client, fleet, ours);
     }
 
+    /// Checks that what can't be signed again need not be.
+    fn check_ahead(&self) -> Result<(), Outdated> {
+        match (&self.origin, self.ahead) {
+            (Origin::File, Some(above)) => Err(Outdated(above)),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks that no order gave way to one that can't be judged here.
     fn check_judged(&self) -> anyhow::Result<()> {
         if self.unjudged.is_empty() {
@@ -297,7 +320,7 @@ impl Delivery<'_> {
             Ok(Heard::Rollback(_) | Heard::Presence(_)) => return,
             Err(why) => {
                 tracing::warn!(%topic, %why, "ignored a message");
-                return;
+                return self.take_unverified(topic, why);
             }
         };
         if retained {
@@ -314,6 +337,16 @@ impl Delivery<'_> {
             for line in self.printed.stands(&report.host, standing) {
                 self.progress.say(&line);
             }
+        }
+    }
+
+    /// Takes note of a status that counts for nothing, so that the host does not seem to be silent.
+    fn take_unverified(&mut self, topic: &Topic, why: Unheard) {
+        if let Subject::Status(host, profile) = &topic.subject
+            && let Some(problem) = self.watch.unverified(host, profile, why)
+            && self.follow.watch
+        {
+            self.progress.say(&format!("{host}: {problem}"));
         }
     }
 
@@ -360,10 +393,7 @@ impl Delivery<'_> {
     /// Signs everything once more, above a sequence that hosts have taken or were shown before.
     async fn sign_again(&mut self, above: Sequence) -> anyhow::Result<()> {
         let Origin::Draft(draft) = &mut self.origin else {
-            bail!(
-                "a release with the sequence {above} was published since this one was signed: hosts \
-                 refuse this one; sign a new one"
-            );
+            bail!(Outdated(above));
         };
         if self.signed_again {
             bail!(

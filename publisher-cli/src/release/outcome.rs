@@ -49,10 +49,13 @@ impl Ended {
         if !self.watched {
             return output::line(&self.release.id.to_string());
         }
-        let rows = self.watch.standings().map(|(host, _, standing)| {
+        let rows = self.watch.standings().map(|(host, profile, standing)| {
             let cause = standing.cause().map(ToString::to_string).unwrap_or_default();
             let took = self.took.get(host).copied().map(clock::seconds);
-            let cause = one_line(cause.trim_start_matches(": "));
+            let cause = cause.trim_start_matches(": ");
+            let problem = self.watch.problem(host, profile);
+            let parts = [Some(cause.to_owned()).filter(|cause| !cause.is_empty()), problem];
+            let cause = one_line(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "));
             [host.to_string(), standing.word(), took.unwrap_or_default(), cause]
         });
         output::table(["HOST", "OUTCOME", "AFTER", "CAUSE"], rows)
@@ -61,7 +64,9 @@ impl Ended {
     fn shown<'a>(&'a self, fleet: &'a FleetId) -> Shown<'a> {
         let hosts = self.watch.standings().map(|(host, profile, standing)| {
             let standing = self.watched.then_some(standing);
-            json::Published::of(host, profile, standing, self.took.get(host).copied())
+            let problem = standing.and_then(|_| self.watch.problem(host, profile));
+            let took = self.took.get(host).copied();
+            json::Published::of(host, profile, standing, problem, took)
         });
         Shown {
             fleet,

@@ -1,9 +1,12 @@
 //! What the topics say before anything is signed: the highest sequence, and the latest reports.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::bail;
-use herald_fleet::{readback, view::FleetView};
+use herald_fleet::{
+    readback,
+    view::{FleetView, HostView},
+};
 use herald_proto::{
     host::{HostId, ProfileName},
     id::{Incarnation, Sequence},
@@ -25,21 +28,27 @@ const REPORTS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What was seen so far.
 pub(crate) struct Survey {
-    view: FleetView,
+    /// Of each profile, the hosts that are asked about it.
+    views: BTreeMap<ProfileName, FleetView>,
     /// The highest sequence of a verified order.
     ordered: Option<Sequence>,
 }
 
 impl Survey {
-    /// Begins with what has arrived already.
+    /// Begins with what has arrived already about these profiles of hosts.
     pub(crate) fn new<'a>(
         operator: &Operator,
-        profile: &ProfileName,
-        hosts: impl IntoIterator<Item = &'a HostId>,
+        profiles: impl IntoIterator<Item = (&'a HostId, &'a ProfileName)>,
         connection: &mut Connection,
     ) -> Self {
-        let view = FleetView::new(profile.clone(), hosts);
-        let mut survey = Self { view, ordered: None };
+        let mut hosts = BTreeMap::<_, Vec<_>>::new();
+        for (host, profile) in profiles {
+            hosts.entry(profile).or_default().push(host);
+        }
+        let views = hosts
+            .into_iter()
+            .map(|(profile, hosts)| (profile.clone(), FleetView::new(profile.clone(), hosts)));
+        let mut survey = Self { views: views.collect(), ordered: None };
         for arrival in connection.arrived() {
             survey.note(operator, &arrival);
         }
@@ -49,9 +58,8 @@ impl Survey {
     /// Gives the highest sequence that was seen. What a host claims to have taken is believed up
     /// to `latest`, so that one host can't make the others refuse the release.
     pub(crate) fn highest(&self, latest: Sequence) -> Option<Sequence> {
-        let reports = self.view.hosts().filter_map(|(_, host)| host.report()?.order);
-        let taken = reports.map(|order| order.sequence).filter(|taken| *taken < latest).max();
-        self.ordered.max(taken)
+        let taken = self.reports().filter_map(|report| Some(report.order?.sequence));
+        self.ordered.max(taken.filter(|taken| *taken < latest).max())
     }
 
     /// Waits until every host's latest report is there.
@@ -64,7 +72,7 @@ impl Survey {
         connection: &mut Connection,
     ) -> anyhow::Result<()> {
         let deadline = Instant::now() + REPORTS_WITHIN;
-        while self.view.hosts().any(|(_, host)| host.report().is_none()) {
+        while self.silent().next().is_some() {
             match timeout_at(deadline, connection.next()).await {
                 Ok(arrival) => self.note(operator, &arrival?),
                 Err(_) => bail!("{}", self.silence()),
@@ -81,7 +89,7 @@ impl Survey {
         connection: &mut Connection,
     ) -> anyhow::Result<()> {
         let deadline = Instant::now() + SETTLED_WITHIN;
-        while self.view.hosts().any(|(_, host)| host.report().is_none()) {
+        while self.silent().next().is_some() {
             match timeout_at(deadline, connection.next()).await {
                 Ok(arrival) => self.note(operator, &arrival?),
                 Err(_) => break,
@@ -105,38 +113,56 @@ impl Survey {
 
     /// Gives all reports that are there.
     pub(crate) fn reports(&self) -> impl Iterator<Item = &Report> {
-        self.view.hosts().filter_map(|(_, host)| host.report().map(|report| &**report))
+        self.hosts().filter_map(|(_, host)| host.report().map(|report| &**report))
     }
 
-    /// Gives a host's latest report, which [`Survey::wait_for_reports`] waited for.
-    pub(crate) fn report(&self, host: &HostId) -> anyhow::Result<&Report> {
-        match self.view.host(host).and_then(|host| host.report()) {
+    /// Gives a host's latest report about a profile, which [`Survey::wait_for_reports`] waited for.
+    pub(crate) fn report(&self, host: &HostId, profile: &ProfileName) -> anyhow::Result<&Report> {
+        let view = self.views.get(profile).and_then(|view| view.host(host));
+        match view.and_then(HostView::report) {
             Some(report) => Ok(report),
             None => bail!("{}", self.silence()),
         }
     }
 
     /// Gives the life of a host's state.
-    pub(crate) fn incarnation(&self, host: &HostId) -> anyhow::Result<Incarnation> {
-        Ok(self.report(host)?.incarnation)
+    pub(crate) fn incarnation(
+        &self,
+        host: &HostId,
+        profile: &ProfileName,
+    ) -> anyhow::Result<Incarnation> {
+        Ok(self.report(host, profile)?.incarnation)
     }
 
     fn note(&mut self, operator: &Operator, arrival: &Arrival) {
         let Arrival::Message { topic, payload, .. } = arrival else {
             return;
         };
-        if let Subject::Desired(host, profile) = &topic.subject {
-            let sequence = readback::sequence_of(payload, &operator.trust, host, profile);
-            self.ordered = self.ordered.max(sequence);
-        } else {
-            // What can't be verified is a host without a report.
-            let _ = self.view.observe(&operator.file.fleet, topic, payload);
+        match &topic.subject {
+            Subject::Desired(host, profile) => {
+                let sequence = readback::sequence_of(payload, &operator.trust, host, profile);
+                self.ordered = self.ordered.max(sequence);
+            }
+            Subject::Status(_, profile) => {
+                if let Some(view) = self.views.get_mut(profile) {
+                    // What can't be verified is a host without a report.
+                    let _ = view.observe(&operator.file.fleet, topic, payload);
+                }
+            }
+            _ => {}
         }
     }
 
+    fn hosts(&self) -> impl Iterator<Item = (&HostId, &HostView)> {
+        self.views.values().flat_map(FleetView::hosts)
+    }
+
+    fn silent(&self) -> impl Iterator<Item = (&HostId, &HostView)> {
+        self.hosts().filter(|(_, host)| host.report().is_none())
+    }
+
     fn silence(&self) -> String {
-        let silent = self.view.hosts().filter(|(_, host)| host.report().is_none());
-        let silent = silent.map(|(name, host)| {
+        let silent = self.silent().map(|(name, host)| {
             let why = host.problem().unwrap_or_else(|| "no report".to_owned());
             format!("{name} ({why})")
         });

@@ -8,6 +8,7 @@ mod generations;
 mod keys;
 mod listening;
 mod offline;
+mod overtaken;
 mod publish;
 mod rollback;
 mod secrets;

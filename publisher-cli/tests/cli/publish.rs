@@ -172,8 +172,14 @@ fn a_forged_report_does_not_end_the_watch() {
     let scene = Scene::new(&[&Host::new("alpha", 1)]);
     let _forger = scene.connect(Host::new("alpha", 2), &[&[SUCCEEDED]]);
     let output = scene.publish("--watch --json --timeout 300ms");
-    exits(&output, 5);
-    assert_eq!(json(&output)["hosts"][0]["outcome"], "no-answer");
+    let said = exits(&output, 5);
+    let host = &json(&output)["hosts"][0];
+    assert_eq!(host["outcome"], "no-answer");
+    let problem = "unverified: it is signed with a key that is not pinned for alpha";
+    assert_eq!(host["problem"], problem);
+    assert!(said.contains(&format!("alpha: {problem}")), "{said}");
+    let table = stdout(&scene.publish("--watch --timeout 300ms"));
+    assert!(table.lines().nth(1).unwrap().ends_with(problem), "{table}");
     let said = exits(&scene.publish("--recover"), 1);
     assert!(said.contains("alpha (unverified: "), "{said}");
 }

@@ -4,8 +4,8 @@
 use std::{io::Write as _, process::Stdio};
 
 use herald_proto::{
-    codec, key::SecretKey, rejection::Rejection, release_file::ReleaseFile, report::PhaseName,
-    signing, trust::Trust,
+    codec, key::SecretKey, rejection::Rejection, release::Release, release_file::ReleaseFile,
+    report::PhaseName, signing, topic::Subject, trust::Trust,
 };
 
 use crate::support::{
@@ -309,4 +309,43 @@ fn to_sign_one_need_not_reach_the_broker_and_need_not_have_the_closures() {
     let said = exits(&output, 0);
     assert!(said.contains("what hosts run now is not known"), "{said}");
     assert!(stdout(&output).contains("runs now    not known"));
+}
+
+#[test]
+fn each_profile_of_a_host_is_shown_with_what_runs_there() {
+    let three = Three::new();
+    let mut alpha = Host::new("alpha", 1);
+    exits(&three.sign(""), 0);
+    let signed = three.file();
+    let mut home = signed.targets()[0].clone();
+    home.profile = "home".parse().unwrap();
+    let targets = vec![signed.targets()[0].clone(), home.clone()];
+    let mut file = ReleaseFile::unsigned(targets, |root, count| Release {
+        targets_root: root,
+        targets_count: count,
+        ..signed.release().clone()
+    });
+    // Whoever signed it does not matter to be shown what is in it.
+    file.gathering_mut().sign(&alpha.key).unwrap();
+    std::fs::write(three.desk().path("both.release"), file.to_bytes()).unwrap();
+    for (profile, runs) in [("system", "old"), ("home", "older-home")] {
+        alpha.report.profile = profile.parse().unwrap();
+        alpha.report.systems.running = Some(path(runs).parse().unwrap());
+        let report = signing::sign_as_host(&alpha.report, &HOME.parse().unwrap(), &alpha.key);
+        let subject = Subject::Status(alpha.name.clone(), alpha.report.profile.clone());
+        three.scene.broker.publish(subject, report);
+    }
+    let shown = three.run("cosign both.release --show --json");
+    exits(&shown, 0);
+    let targets = &json(&shown)["targets"];
+    for (at, profile, runs) in [(0, "system", "old"), (1, "home", "older-home")] {
+        assert_eq!(
+            (&targets[at]["profile"], &targets[at]["running"]),
+            (&profile.into(), &path(runs).into())
+        );
+    }
+    let text = stdout(&three.run("cosign both.release --show"));
+    for runs in ["old", "older-home"] {
+        assert!(text.contains(&format!("runs now    {}\n", path(runs))), "{text}");
+    }
 }

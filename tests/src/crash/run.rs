@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use herald_core::{Ending, Phase};
+use herald_core::{Ending, Phase, State};
 use herald_proto::{report::PhaseName, store_path::StorePath, target::Action};
 use tokio::{
     runtime::Builder,
@@ -47,6 +47,8 @@ pub struct Outturn {
     pub took: Duration,
     /// What happened, if it was asked for.
     pub trace: Vec<String>,
+    /// The states that the subscriber stored, one after the other, if the trace was asked for.
+    pub stored: Vec<State>,
 }
 
 /// Runs a case. The same case leads to the same outturn.
@@ -99,6 +101,7 @@ async fn live(case: &Case, mutant: Option<Mutant>, traced: bool) -> Outturn {
         ending,
         took,
         trace: machine.trace.take().unwrap_or_default(),
+        stored: std::mem::take(&mut machine.stored),
     }
 }
 

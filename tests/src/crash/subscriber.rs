@@ -179,6 +179,9 @@ impl Memory for Watched {
             machine.monitor.saved(state);
             let phase = machine.monitor.phase;
             machine.say(format_args!("        stored: {phase}"));
+            if machine.trace.is_some() {
+                machine.stored.push(state.clone());
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use herald_core::{Monotonic, Now};
+use herald_core::{Monotonic, Now, State};
 use herald_proto::{
     id::BootId, report::PhaseName, store_path::StorePath, target::Action, time::Timestamp,
 };
@@ -69,6 +69,8 @@ pub(crate) struct Machine {
     pub(crate) points: u64,
     pub(crate) hits: Vec<Hit>,
     pub(crate) trace: Option<Vec<String>>,
+    /// What the subscriber stored, while a trace is kept.
+    pub(crate) stored: Vec<State>,
     /// How often the power or user space went away.
     pub(crate) era: u64,
     /// How often user space went away.
@@ -182,6 +184,7 @@ impl World {
             points: 0,
             hits: Vec::new(),
             trace: None,
+            stored: Vec::new(),
             era: 0,
             user_space: 0,
             rounds: 0,

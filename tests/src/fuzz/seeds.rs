@@ -1,6 +1,6 @@
 //! What the targets begin with: the frozen vectors, and files that are good.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use herald_core::{Confirmed, Standing, State, Taken};
 use herald_proto::{
@@ -16,9 +16,10 @@ use herald_proto::{
 use herald_subscriber::adapters::state_store;
 
 use super::messages::{ALPHA, KEYS, ONE, of};
+use crate::crash::{self, Case, Scenario};
 
-/// The good and bad messages of a kind, as they are on the wire.
-fn vectors(kind: &str) -> Vec<Vec<u8>> {
+/// What is to be verified of the frozen vectors, good and bad ones, and the message of each.
+fn frozen() -> impl Iterator<Item = (serde_json::Value, Vec<u8>)> {
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/tests/vectors");
     let mut paths: Vec<_> = ["good", "bad"]
         .iter()
@@ -26,11 +27,18 @@ fn vectors(kind: &str) -> Vec<Vec<u8>> {
         .map(|file| file.expect("it can be read").path())
         .collect();
     paths.sort();
-    let texts = paths.iter().map(|path| fs::read(path).expect("a vector"));
+    let texts = paths.into_iter().map(|path| fs::read(path).expect("a vector"));
     let all = texts.map(|text| serde_json::from_slice::<serde_json::Value>(&text).expect("JSON"));
-    all.filter(|vector| vector["verify"]["as"] == kind)
-        .map(|vector| unhex(vector["message"].as_str().expect("the message of a vector")))
-        .collect()
+    all.filter(|vector| vector["verify"].is_object()).map(|mut vector| {
+        let message = unhex(vector["message"].as_str().expect("the message of a vector"));
+        (vector["verify"].take(), message)
+    })
+}
+
+/// The messages of a kind, as they are on the wire.
+fn vectors(kind: &str) -> Vec<Vec<u8>> {
+    let all = frozen().filter(|(verify, _)| verify["as"] == kind);
+    all.map(|(_, message)| message).collect()
 }
 
 /// Reads hexadecimal.
@@ -131,7 +139,9 @@ fn trusts() -> Vec<Vec<u8>> {
         format!("{}{rollout}[freshness]\ninterval = \"5m\"\n", of(3, 3)),
         format!("{}{rollout}[freshness]\ninterval = \"1day 2h 3ms\" # a comment\n", of(1, 3)),
     ];
-    texts.map(String::into_bytes).to_vec()
+    let frozen = frozen().filter_map(|(verify, _)| Some(verify["trust"].as_str()?.to_owned()));
+    let texts: BTreeSet<_> = texts.into_iter().chain(frozen).collect();
+    texts.into_iter().map(String::into_bytes).collect()
 }
 
 /// What alpha says of itself.
@@ -180,8 +190,16 @@ fn states() -> Vec<Vec<u8>> {
         ..State::new(incarnation, Standing::Known, boot)
     };
     let contents = [&empty, &full].map(state_store::encode);
-    [in_mode(0, contents.iter().map(|content| state_store::framed(content))), in_mode(1, contents)]
-        .concat()
+    let framed = contents.iter().map(|content| state_store::framed(content));
+    [in_mode(0, framed), in_mode(1, contents.clone()), in_mode(1, stored())].concat()
+}
+
+/// What the driver stores on the simulated machine: in each scenario, and in the cases that were kept.
+fn stored() -> BTreeSet<Vec<u8>> {
+    let case = |scenario| Case { scenario, events: Vec::new(), seed: 1 };
+    let cases = Scenario::all().into_iter().map(case).chain(crash::kept());
+    let states = cases.flat_map(|case| crash::run(&case, None, true).stored);
+    states.map(|state| state_store::encode(&state)).collect()
 }
 
 fn keys() -> Vec<Vec<u8>> {

@@ -211,3 +211,27 @@ fn a_later_order_does_not_hide_how_ours_ended() {
         }
     }
 }
+
+#[test]
+fn a_word_that_counts_for_nothing_is_told_until_one_counts() {
+    let (composed, mut watch) = published(&["a"]);
+    let (host, system) = (composed.orders[0].host.clone(), ProfileName::system());
+    let other_key = || Unheard::OtherKey(host.clone());
+    assert_eq!(watch.problem(&host, &system), None);
+    assert_eq!(watch.unverified(&host, &system, Unheard::Cleared), None);
+    let problem = watch.unverified(&host, &system, other_key());
+    assert!(problem.unwrap().contains("not pinned for a"));
+    assert_eq!(watch.unverified(&host, &system, other_key()), None, "the same again is no news");
+    assert!(watch.problem(&host, &system).is_some());
+    watch.observe(&pinned(&ours(&composed, 2, PhaseName::Accepted)));
+    assert_eq!(watch.problem(&host, &system), None, "a verified report is newer");
+    watch.unverified(&host, &system, other_key());
+    watch.observe(&pinned(&ours(&composed, 3, PhaseName::Succeeded)));
+    assert_eq!(watch.unverified(&host, &system, other_key()), None);
+    assert_eq!((watch.problem(&host, &system), watch.is_over()), (None, true), "it has ended");
+
+    let (_, mut watch) = published(&["a"]);
+    watch.unverified(&host, &system, other_key());
+    watch.give_up();
+    assert!(watch.problem(&host, &system).is_some(), "it was given up");
+}

@@ -8,7 +8,10 @@ use herald_fleet::{
     packages::{self, Change},
 };
 use herald_proto::{
-    host::HostId, release_file::ReleaseFile, store_path::StorePath, target::Target,
+    host::{HostId, ProfileName},
+    release_file::ReleaseFile,
+    store_path::StorePath,
+    target::Target,
 };
 use serde::Serialize;
 
@@ -28,6 +31,9 @@ const CHANGES: usize = 40;
 
 /// From which system to which.
 type Step = (StorePath, StorePath);
+
+/// What each profile of a host runs, as the host reports.
+type Running<'a> = BTreeMap<(&'a HostId, &'a ProfileName), &'a StorePath>;
 
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -65,7 +71,7 @@ pub(super) async fn print(
         return output::line(text(file, standing, &running, &changes).trim_end());
     }
     let targets = file.targets().iter().map(|target| {
-        let running = running.get(&target.host).copied();
+        let running = running.get(&(&target.host, &target.profile)).copied();
         let step = running.map(|running| (running.clone(), target.toplevel.clone()));
         let changes = step.and_then(|step| changes.get(&step)).map(Vec::as_slice);
         ShownTarget { part: Part::of(target), running, changes }
@@ -80,18 +86,18 @@ pub(super) async fn print(
 }
 
 /// Gives what hosts run, as far as they have said.
-fn running(survey: Option<&Survey>) -> BTreeMap<&HostId, &StorePath> {
+fn running(survey: Option<&Survey>) -> Running<'_> {
     let reports = survey.into_iter().flat_map(Survey::reports);
-    reports.filter_map(|report| Some((&report.host, report.systems.running.as_ref()?))).collect()
+    let running = reports.filter_map(|report| {
+        Some(((&report.host, &report.profile), report.systems.running.as_ref()?))
+    });
+    running.collect()
 }
 
 /// Compares closures, as far as this machine has them.
-async fn compare(
-    targets: &[Target],
-    running: &BTreeMap<&HostId, &StorePath>,
-) -> BTreeMap<Step, Vec<Change>> {
+async fn compare(targets: &[Target], running: &Running<'_>) -> BTreeMap<Step, Vec<Change>> {
     let steps = targets.iter().filter_map(|target| {
-        let from = *running.get(&target.host)?;
+        let from = *running.get(&(&target.host, &target.profile))?;
         (*from != target.toplevel).then(|| (from.clone(), target.toplevel.clone()))
     });
     let steps: BTreeSet<Step> = steps.collect();
@@ -115,7 +121,7 @@ async fn compare(
 fn text(
     file: &ReleaseFile,
     standing: &Standing,
-    running: &BTreeMap<&HostId, &StorePath>,
+    running: &Running<'_>,
     changes: &BTreeMap<Step, Vec<Change>>,
 ) -> String {
     let mut lines = describe::release(file.release(), clock::now());
@@ -150,11 +156,11 @@ fn groups(targets: &[Target]) -> Vec<(Vec<Line>, Vec<&Target>)> {
 
 fn by_running<'a>(
     targets: &[&Target],
-    running: &BTreeMap<&'a HostId, &'a StorePath>,
+    running: &Running<'a>,
 ) -> BTreeMap<Option<&'a StorePath>, Vec<HostId>> {
     let mut by_running = BTreeMap::<_, Vec<_>>::new();
     for target in targets {
-        let from = running.get(&target.host).copied();
+        let from = running.get(&(&target.host, &target.profile)).copied();
         by_running.entry(from).or_default().push(target.host.clone());
     }
     by_running
