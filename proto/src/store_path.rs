@@ -87,8 +87,17 @@ pub fn is_store_dir(text: &str) -> bool {
 }
 
 /// The alphabet of Nix's base-32: no e, o, t, u.
+const NIX_BASE32: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
+
 fn is_nix_base32(c: u8) -> bool {
-    matches!(c, b'0'..=b'9' | b'a'..=b'z') && !b"eotu".contains(&c)
+    NIX_BASE32.contains(&c)
+}
+
+/// Writes the hash of a store path as Nix does: five bits for each character, the last ones first.
+pub(crate) fn nix_base32(hash: &[u8; 20]) -> String {
+    let bit = |at: usize| (hash[at / 8] >> (at % 8)) & 1;
+    let digit = |at: usize| (0..5).fold(0, |digit, nth| digit | bit(5 * at + nth) << nth);
+    (0..HASH_LENGTH).rev().map(|at| char::from(NIX_BASE32[usize::from(digit(at))])).collect()
 }
 
 /// What Nix admits in names (checkName): at most 211 bytes, no dot at the start.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::access::AccessOptions;
 use crate::commands::{
-    beacon, completions, cosign, host, key, listen, publish, rollback, sign, status, verify,
+    beacon, completions, cosign, host, key, listen, manifest, publish, rollback, sign, status,
+    verify,
 };
 
 /// What the exit codes mean, for `--help`.
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Sign(Box<sign::Args>),
     /// Show what is in a release file, and add a signature
     Cosign(Box<cosign::Args>),
+    /// Put the manifests of systems into this machine's store, for hosts to name what differs
+    Manifest(manifest::Args),
     /// Show how every host of the fleet stands
     Status(status::Args),
     /// Print verified reports and roll backs as they come

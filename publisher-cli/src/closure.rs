@@ -1,12 +1,13 @@
-//! The digests of closures, from this machine's Nix database.
+//! The digests of closures, from this machine's Nix database, and how manifests get into a cache.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     process::Stdio,
 };
 
 use herald_proto::{
-    closure::{BadDump, Manifest},
+    closure::{BadDump, MANIFEST_NAME, Manifest},
     store_path::StorePath,
     target::Closure,
     text::Prose,
@@ -14,6 +15,7 @@ use herald_proto::{
 use tokio::{process::Command, task::JoinSet};
 
 const NIX_STORE: &str = "nix-store";
+const NIX: &str = "nix";
 
 /// How many paths one `nix-store` is asked about: far below what a command line holds.
 const BATCH: usize = 4000;
@@ -29,7 +31,7 @@ pub(crate) enum NoDigest {
         "cannot run nix-store to compute the closure digest: install Nix here, or publish with \
          --integrity toplevel, which trusts the hosts' caches"
     )]
-    NoNix(#[source] std::io::Error),
+    NoNix(#[source] io::Error),
     /// The path is not valid here.
     #[error(
         "{path} is not in this machine's Nix store: build or copy it here, or publish with \
@@ -46,6 +48,34 @@ pub(crate) enum NoDigest {
         #[source]
         source: BadDump,
     },
+}
+
+/// A manifest that can't be put into the store or a cache.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotStored {
+    /// There is none.
+    #[error(transparent)]
+    NoDigest(#[from] NoDigest),
+    /// It can't be written.
+    #[error("cannot write the manifest of {path} into the folder for temporary files")]
+    NotWritten {
+        path: StorePath,
+        #[source]
+        source: io::Error,
+    },
+    /// Nix does not take it.
+    #[error("nix-store --add-fixed refused the manifest of {path}\n{said}")]
+    Refused { path: StorePath, said: Prose },
+    /// There is no `nix`.
+    #[error("cannot run nix to copy to {cache}: is it installed and in PATH?")]
+    NoCopy {
+        cache: String,
+        #[source]
+        source: io::Error,
+    },
+    /// Nix does not copy.
+    #[error("nix copy --to {cache} failed, and nothing was signed: {status}")]
+    NotCopied { cache: String, status: std::process::ExitStatus },
 }
 
 /// Computes the digest of each path's closure.
@@ -72,6 +102,51 @@ pub(crate) async fn digests(
 }
 
 async fn digest(path: StorePath) -> Result<(StorePath, Closure), NoDigest> {
+    manifest(&path).await.map(|manifest| (path, manifest.closure()))
+}
+
+/// Puts the manifest of a path's closure into this machine's store, and gives where it is there, with
+/// what its digest covers.
+///
+/// # Errors
+/// When there is none, or the store does not take it.
+pub(crate) async fn store_manifest(path: &StorePath) -> Result<(StorePath, Closure), NotStored> {
+    let manifest = manifest(path).await?;
+    let not_written = |source| NotStored::NotWritten { path: path.clone(), source };
+    let folder = tempfile::tempdir().map_err(not_written)?;
+    // Nix names the store path after the file.
+    let file = folder.path().join(MANIFEST_NAME);
+    std::fs::write(&file, manifest.to_string()).map_err(not_written)?;
+    let file = file.to_string_lossy();
+    let arguments = ["sha256", &file];
+    let added = nix_store("--add-fixed", &arguments).await.map_err(NoDigest::NoNix)?;
+    let refused = |said| NotStored::Refused { path: path.clone(), said };
+    let added = added.map_err(refused)?;
+    let stored = added.trim().parse().map_err(|_| refused(Prose::lossy(&added)))?;
+    Ok((stored, manifest.closure()))
+}
+
+/// Copies paths with all that they need to a cache. What Nix says meanwhile goes to the terminal.
+///
+/// # Errors
+/// When Nix can't be run, or fails.
+pub(crate) async fn copy(cache: &str, paths: &[StorePath]) -> Result<(), NotStored> {
+    for some in paths.chunks(BATCH) {
+        let mut command = Command::new(NIX);
+        command.args(["--extra-experimental-features", "nix-command", "copy", "--to", cache]);
+        command.args(some.iter().map(StorePath::as_str));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        let no_copy = |source| NotStored::NoCopy { cache: cache.to_owned(), source };
+        let status = command.status().await.map_err(no_copy)?;
+        if !status.success() {
+            return Err(NotStored::NotCopied { cache: cache.to_owned(), status });
+        }
+    }
+    Ok(())
+}
+
+async fn manifest(path: &StorePath) -> Result<Manifest, NoDigest> {
+    let path = path.clone();
     let closure = match nix_store("-qR", &[path.as_str()]).await.map_err(NoDigest::NoNix)? {
         Ok(text) => text,
         Err(said) => return Err(NoDigest::NotHere { path, said }),
@@ -83,10 +158,7 @@ async fn digest(path: StorePath) -> Result<(StorePath, Closure), NoDigest> {
             Err(said) => return Err(NoDigest::Failed { path, said }),
         }
     }
-    match Manifest::from_dump_db(&dump) {
-        Ok(manifest) => Ok((path, manifest.closure())),
-        Err(source) => Err(NoDigest::BadDump { path, source }),
-    }
+    Manifest::from_dump_db(&dump).map_err(|source| NoDigest::BadDump { path, source })
 }
 
 /// Gives the store paths of a closure, if this machine has it.
@@ -96,7 +168,7 @@ pub(crate) async fn paths(path: &StorePath) -> Option<Vec<String>> {
 }
 
 /// Runs nix-store; gives what it printed, or what it said when it failed.
-async fn nix_store(query: &str, paths: &[&str]) -> std::io::Result<Result<String, Prose>> {
+async fn nix_store(query: &str, paths: &[&str]) -> io::Result<Result<String, Prose>> {
     let mut command = Command::new(NIX_STORE);
     command.arg(query).args(paths).stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await?;

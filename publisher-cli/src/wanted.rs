@@ -59,7 +59,10 @@ pub(crate) fn collect(
 }
 
 /// Reads a store path, or a link to one, such as what `nix-build` leaves.
-fn store_path(text: &str) -> anyhow::Result<StorePath> {
+///
+/// # Errors
+/// When it is neither.
+pub(crate) fn store_path(text: &str) -> anyhow::Result<StorePath> {
     text.parse().or_else(|error| {
         let link = std::fs::canonicalize(text);
         let missing = link.as_ref().is_err_and(|why| why.kind() == io::ErrorKind::NotFound);

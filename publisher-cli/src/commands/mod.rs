@@ -6,6 +6,7 @@ pub(crate) mod cosign;
 pub(crate) mod host;
 pub(crate) mod key;
 pub(crate) mod listen;
+pub(crate) mod manifest;
 pub(crate) mod publish;
 pub(crate) mod rollback;
 pub(crate) mod sign;
@@ -27,6 +28,7 @@ pub(crate) fn run(cli: Cli, began: Instant) -> anyhow::Result<ExitCode> {
         Command::Publish(args) => block_on(publish::run(*args, global, began)),
         Command::Sign(args) => block_on(sign::run(*args, global)),
         Command::Cosign(args) => block_on(cosign::run(*args, global)),
+        Command::Manifest(args) => block_on(manifest::run(args)),
         Command::Status(args) => block_on(status::run(&args, global)),
         Command::Listen(args) => block_on(listen::run(&args, global)),
         Command::Rollback(args) => block_on(rollback::run(*args, global, began)),

@@ -28,7 +28,7 @@ use crate::{
 pub(crate) struct Args {
     /// Publish what `herald sign` wrote and enough operators have signed, and sign nothing
     #[arg(long, value_name = "FILE", help_heading = "Targets", conflicts_with_all = [
-        "action", "expect_current", "integrity", "revision", "valid_for", "not_before", "reason",
+        "action", "expect_current", "integrity", "copy_to", "revision", "valid_for", "not_before", "reason",
         "recover", "profile", "system", "realise_within", "activate_within", "confirm_within",
         "wait_within", "ignore_windows", "if_reboot_needed", "irreversible", "stable_for",
         "health_command", "health_tcp", "health_unit", "tolerate", "dry_run",

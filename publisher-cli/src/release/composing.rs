@@ -39,6 +39,9 @@ pub(crate) struct Composing {
     /// How hosts make sure that they got the right bytes
     #[arg(long, value_enum, default_value = "closure", help_heading = "Targets")]
     integrity: Checked,
+    /// First copy the systems and their manifests to this binary cache, as `nix copy --to` does
+    #[arg(long, value_name = "STORE", conflicts_with = "dry_run", help_heading = "Targets")]
+    copy_to: Option<String>,
     /// The revision of the source, such as a git commit
     #[arg(long, value_name = "TEXT", help_heading = "Signing")]
     revision: Option<Prose>,
@@ -89,6 +92,9 @@ impl Composing {
         let options = &self.options;
         let wanted = wanted::collect(&self.host, self.from.as_deref())?;
         operator.file.require(wanted.keys())?;
+        if let Some(cache) = &self.copy_to {
+            self.copy(cache, &wanted).await?;
+        }
         if options.dry_run && !options.recover {
             let closures = self.closures(&wanted).await?;
             let plan = self.plan(&wanted, &closures, None)?;
@@ -109,12 +115,29 @@ impl Composing {
         Ok(Composition { plan, online: Some((survey, connection)) })
     }
 
+    /// Brings the systems to a cache, and what tells hosts what is in them.
+    async fn copy(&self, cache: &str, wanted: &BTreeMap<HostId, StorePath>) -> anyhow::Result<()> {
+        let systems: BTreeSet<_> = wanted.values().cloned().collect();
+        let mut paths = Vec::new();
+        for system in systems {
+            if self.signs_closures() {
+                paths.push(closure::store_manifest(&system).await?.0);
+            }
+            paths.push(system);
+        }
+        Ok(closure::copy(cache, &paths).await?)
+    }
+
+    /// Tells whether closures are signed: whoever only takes the sequence gets no bytes.
+    fn signs_closures(&self) -> bool {
+        self.integrity == Checked::Closure && self.action != Choice::None
+    }
+
     async fn closures(
         &self,
         wanted: &BTreeMap<HostId, StorePath>,
     ) -> anyhow::Result<BTreeMap<StorePath, Closure>> {
-        // Whoever only takes the sequence gets no bytes.
-        if self.integrity == Checked::Toplevel || self.action == Choice::None {
+        if !self.signs_closures() {
             return Ok(BTreeMap::new());
         }
         let paths: BTreeSet<_> = wanted.values().cloned().collect();

@@ -2,9 +2,12 @@
 
 use std::process::Command;
 
-use herald_proto::{closure::Manifest, store_path::StorePath};
+use herald_proto::{
+    closure::{Manifest, manifest_path},
+    store_path::StorePath,
+};
 
-use crate::support::{Desk, Host, exits, json};
+use crate::support::{Broker, Desk, Host, exits, json, stdout};
 
 /// A Nix store of its own, in the operator's folder.
 struct Store<'a>(&'a Desk);
@@ -67,6 +70,48 @@ fn the_digest_covers_the_closure_as_the_nix_database_knows_it() {
         assert_eq!(target["closure_bytes"], closure.size);
         assert_eq!(target["closure_paths"], 2);
     }
+}
+
+#[test]
+fn the_manifest_is_put_into_the_store_where_hosts_look_for_it_by_the_digest() {
+    let desk = Desk::new();
+    let store = Store(&desk);
+    let system = store.add();
+    let mut command = desk.command(&["manifest", "--json", system.as_str()]);
+    let output = command.envs(store.environment()).output().unwrap();
+    exits(&output, 0);
+    let shown = &json(&output)["manifests"][0];
+    assert_eq!(shown["toplevel"], system.as_str());
+    let digest = shown["closure_digest"].as_str().unwrap().parse().unwrap();
+    let path = manifest_path(system.store_dir(), &digest).unwrap();
+    assert_eq!(shown["manifest"], path.as_str());
+    let manifest = Manifest::read(&std::fs::read(path.as_path()).unwrap(), &digest).unwrap();
+    assert!(manifest.contains(&system));
+
+    let mut command = desk.command(&["manifest", system.as_str(), system.as_str()]);
+    let output = command.envs(store.environment()).output().unwrap();
+    assert_eq!(stdout(&output), format!("{path}\n{path}\n"));
+}
+
+#[test]
+fn systems_and_manifests_are_copied_to_a_cache_before_anything_is_signed() {
+    let desk = Desk::new();
+    let broker = Broker::start();
+    desk.fleet(&broker.url(), &[&Host::new("alpha", 1)]);
+    let store = Store(&desk);
+    let system = store.add();
+    let wanted = format!("alpha={system}");
+    let cache = desk.path("cache");
+    let publish = |to: &str| {
+        let mut command = desk.command(&["publish", "--host", &wanted, "--copy-to", to]);
+        command.envs(store.environment()).output().unwrap()
+    };
+    let said = exits(&publish("file:///dev/null/cache"), 1);
+    assert!(said.contains("nix copy --to") && said.contains("nothing was signed"), "{said}");
+    exits(&publish(&format!("file://{}", cache.display())), 0);
+    let infos = std::fs::read_dir(cache).unwrap().flatten();
+    let infos: Vec<_> = infos.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    assert_eq!(infos.iter().filter(|name| name.ends_with(".narinfo")).count(), 3, "{infos:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use herald_core::{Cause, Failure};
 use herald_proto::{
-    closure::Manifest,
+    closure::{Differing, Manifest},
     id::ClosureDigest,
     rejection::Code,
     report::Progress,
@@ -16,6 +16,7 @@ use herald_proto::{
     target::{Closure, Integrity, Target},
 };
 use tokio::{
+    process::Command,
     sync::watch,
     time::{Instant, sleep},
 };
@@ -26,6 +27,8 @@ use super::{
     poisoned::Disposed,
     unsynced::Unsynced,
 };
+mod signed;
+
 use crate::{
     os::{Os, System},
     ports::{Closures, Pending},
@@ -96,10 +99,26 @@ impl Nix {
         signed: Option<&Closure>,
         progress: &dyn Fn(Progress),
     ) -> Result<(), Failure> {
+        let mut realise = self.realising(toplevel);
+        realise.arg("--add-root").arg(self.root_of(toplevel));
+        self.watch_over(realise, toplevel, signed, progress).await
+    }
+
+    fn realising(&self, path: &StorePath) -> Command {
         let mut realise = command::program("nix-store");
         realise.env("XDG_CACHE_HOME", self.unsynced.cache());
-        realise.arg("--realise").arg(toplevel.as_path());
-        realise.arg("--add-root").arg(self.root_of(toplevel));
+        realise.arg("--realise").arg(path.as_path());
+        realise
+    }
+
+    /// Has Nix fetch something, as long as that is not more than it may be.
+    async fn watch_over(
+        &self,
+        mut realise: Command,
+        path: &StorePath,
+        most: Option<&Closure>,
+        progress: &dyn Fn(Progress),
+    ) -> Result<(), Failure> {
         let mut fetched = Fetched::default();
         let mut told = Instant::now();
         let (announced, announcement) = watch::channel(None);
@@ -114,7 +133,7 @@ impl Nix {
         };
         tokio::select! {
             biased;
-            refused = self.refuse(toplevel, signed, announcement) => Err(refused),
+            refused = self.refuse(path, most, announcement) => Err(refused),
             fetched = self.os.listen(&mut realise, &mut line) => {
                 fetched.map_err(|error| realise_failed(&error))
             }
@@ -176,22 +195,26 @@ impl Nix {
         Ok(())
     }
 
-    async fn closure(&self, toplevel: &StorePath) -> Result<Closure, Failure> {
+    async fn found(&self, toplevel: &StorePath) -> Result<Manifest, Failure> {
         let manifest = manifest(&*self.os, toplevel).await;
-        manifest
-            .map(|manifest| manifest.closure())
-            .map_err(|problem| failed(Code::RealiseFailed, &problem, false))
+        manifest.map_err(|problem| failed(Code::RealiseFailed, &problem, false))
     }
 
     /// Makes way for what was signed where something else is in the store: that nothing uses is
-    /// deleted, and what Nix remembers of the caches is forgotten. Gives why the order fails, with
-    /// what was done.
-    async fn make_way(&self, toplevel: &StorePath, was_rooted: bool, failure: Failure) -> Failure {
+    /// deleted, and what Nix remembers of the caches is forgotten. Where it is known which paths
+    /// differ, only these go. Gives why the order fails, with what was done.
+    async fn make_way(
+        &self,
+        toplevel: &StorePath,
+        was_rooted: bool,
+        differing: Option<&Differing>,
+        failure: Failure,
+    ) -> Failure {
         if !was_rooted {
             let _ = self.os.remove(&self.root_of(toplevel));
         }
         let disposed = match requisites(&*self.os, toplevel).await {
-            Ok(closure) => Disposed::of(&*self.os, &closure).await,
+            Ok(closure) => Disposed::of(&*self.os, &closure, differing).await,
             Err(error) => Err(error),
         };
         let remembered = self.unsynced.cache().join("nix");
@@ -202,7 +225,11 @@ impl Nix {
             Ok(disposed) => disposed.to_string(),
             Err(error) => format!("its paths could not be deleted, do that: {error}"),
         };
-        failed(failure.cause.code, &format!("{}; {done}", failure.cause.detail), failure.retry)
+        let problem = match differing {
+            Some(differing) => format!("{toplevel} is not what was signed: {differing}"),
+            None => failure.cause.detail.to_string(),
+        };
+        failed(failure.cause.code, &format!("{problem}; {done}"), failure.retry)
     }
 
     fn root_of(&self, toplevel: &StorePath) -> PathBuf {
@@ -224,15 +251,30 @@ impl Closures for Nix {
                 Integrity::Toplevel | Integrity::Recorded => None,
             };
             let was_rooted = self.os.exists(&self.root_of(toplevel));
+            // What is here already is not fetched.
+            let mut manifest = None;
+            if let Some(signed) = signed.filter(|_| !self.os.exists(toplevel.as_path())) {
+                manifest = self.signed_manifest(target, signed).await;
+                if let Some(manifest) = &manifest {
+                    self.check_plan(toplevel, signed, manifest).await?;
+                }
+            }
             self.fetch(toplevel, signed, progress).await?;
-            let closure = self.closure(toplevel).await?;
+            let found = self.found(toplevel).await?;
+            let closure = found.closure();
             match check(target, &closure, recorded) {
                 Ok(()) => Ok(closure.digest),
                 // What is there is what was signed: only its extent was signed wrongly.
                 Err(failure) if signed.is_some_and(|signed| signed.digest == closure.digest) => {
                     Err(failure)
                 }
-                Err(failure) => Err(self.make_way(toplevel, was_rooted, failure).await),
+                Err(failure) => {
+                    if let Some(signed) = signed.filter(|_| manifest.is_none()) {
+                        manifest = self.signed_manifest(target, signed).await;
+                    }
+                    let differing = manifest.map(|manifest| manifest.differing(&found));
+                    Err(self.make_way(toplevel, was_rooted, differing.as_ref(), failure).await)
+                }
             }
         })
     }
@@ -241,7 +283,7 @@ impl Closures for Nix {
         &'a self,
         toplevel: &'a StorePath,
     ) -> Pending<'a, Result<ClosureDigest, Failure>> {
-        Box::pin(async move { self.closure(toplevel).await.map(|closure| closure.digest) })
+        Box::pin(async move { self.found(toplevel).await.map(|found| found.closure().digest) })
     }
 
     fn root<'a>(&'a self, toplevel: &'a StorePath) -> Pending<'a, Result<(), Failure>> {
@@ -295,12 +337,7 @@ fn check(target: &Target, found: &Closure, recorded: Option<ClosureDigest>) -> R
         Integrity::Recorded => recorded,
         Integrity::Closure(closure) if closure == found => return Ok(()),
         Integrity::Closure(closure) if closure.digest == found.digest => {
-            let detail = format!(
-                "the closure of {} has {} paths and {} bytes, but {} and {} were signed with its \
-                 digest; publish it again",
-                target.toplevel, found.paths, found.size, closure.paths, closure.size
-            );
-            return Err(failed(Code::ClosureMismatch, &detail, false));
+            return Err(other_extent(&target.toplevel, closure, found));
         }
         Integrity::Closure(closure) => Some(closure.digest),
     };
@@ -314,6 +351,16 @@ fn check(target: &Target, found: &Closure, recorded: Option<ClosureDigest>) -> R
         target.toplevel, found.digest, found.paths, found.size
     );
     Err(failed(Code::ClosureMismatch, &detail, false))
+}
+
+/// Says that a digest was signed with another extent than its closure has.
+fn other_extent(toplevel: &StorePath, signed: &Closure, found: &Closure) -> Failure {
+    let detail = format!(
+        "the closure of {toplevel} has {} paths and {} bytes, but {} and {} were signed with its \
+         digest; publish it again",
+        found.paths, found.size, signed.paths, signed.size
+    );
+    failed(Code::ClosureMismatch, &detail, false)
 }
 
 fn realise_failed(error: &CommandFailed) -> Failure {

@@ -7,7 +7,11 @@ use std::{
     process::Command,
 };
 
-use herald_proto::{closure::Manifest, store_path::StorePath, target::Closure};
+use herald_proto::{
+    closure::{MANIFEST_NAME, Manifest},
+    store_path::StorePath,
+    target::Closure,
+};
 
 use super::Scratch;
 
@@ -37,6 +41,15 @@ impl Fleet {
         self.shell(r#"cache_push "$@""#, &[system.as_str()]);
     }
 
+    /// Puts the manifest of a system as it is now into the operator's store, and gives its path.
+    pub(crate) fn manifest(&self, system: &StorePath) -> StorePath {
+        let file = self.scratch.file(MANIFEST_NAME);
+        fs::write(&file, self.content(system).to_string()).unwrap();
+        let file = file.to_str().expect("the paths of tests are text");
+        let added = self.on_operator(&["nix-store", "--add-fixed", "sha256", file]);
+        added.trim().parse().expect("a store path")
+    }
+
     /// Builds a system and puts it in the cache.
     pub(crate) fn system(&self, label: &str) -> StorePath {
         let system = self.build(label, &[]);
@@ -56,9 +69,13 @@ impl Fleet {
 
     /// Gives what the operator would sign: from the operator's own database.
     pub(crate) fn closure(&self, system: &StorePath) -> Closure {
+        self.content(system).closure()
+    }
+
+    fn content(&self, system: &StorePath) -> Manifest {
         let dump = "nix-store --query --requisites \"$0\" | xargs nix-store --dump-db";
         let dump = self.on_operator(&["sh", "-c", dump, system.as_str()]);
-        Manifest::from_dump_db(&dump).expect("a whole closure").closure()
+        Manifest::from_dump_db(&dump).expect("a whole closure")
     }
 
     /// Runs a program as the host sees the world, and gives what it printed.

@@ -63,6 +63,10 @@ pub(crate) async fn run(process: &Process, command: &Command, line: &mut dyn FnM
         ("nix-store", ["--realise", system, "--add-root", root]) => {
             realise(process, system, Path::new(root), line).await
         }
+        // A manifest, which no cache has here.
+        ("nix-store", ["--realise", _, "--option", "narinfo-cache-negative-ttl", "0"]) => {
+            Exit::bad(1, "don't know how to build")
+        }
         ("nix-store", ["--query", "--requisites", system]) => requisites(process, system),
         ("nix-store", ["--verify-path", paths @ ..]) => verify(process, paths),
         ("nix-store", ["--repair-path", path]) => repair(process, path).await,

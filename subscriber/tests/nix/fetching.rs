@@ -1,198 +1,27 @@
-//! The adapter of Nix, with real Nix: a signed cache on one side, a host's empty store on the
-//! other, and the garbage collector.
-
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test helper fails by panicking")]
-
-mod common;
+//! Closures are fetched, checked, kept and given up.
 
 use std::{
-    cell::RefCell,
     fs,
     io::Write as _,
-    path::Path,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use common::{
-    fleet::Fleet,
-    machine::{make_gate, open_gate},
-    processes_naming, wait_until,
-};
-use herald_core::{Cause, Failure};
 use herald_proto::{
-    host::ProfileName,
-    id::{BootId, ClosureDigest},
+    id::BootId,
     rejection::Code,
-    report::Progress,
-    store_path::StorePath,
-    target::{Action, Closure, Health, Integrity, Limits, Target},
+    target::{Closure, Integrity},
 };
-use herald_subscriber::{
-    adapters::{nix::Nix, unsynced::Unsynced},
-    clock::Clock,
-    os::Linux,
-    ports::Closures as _,
-    room::{Room, Size},
+use herald_subscriber::{adapters::unsynced::Unsynced, os::Linux};
+
+use crate::{
+    asked::{Request, ask, ask_as, other_digest, realise, realise_recorded, refused, target},
+    common::{
+        fleet::Fleet,
+        machine::{make_gate, open_gate},
+        wait_until,
+    },
 };
-use serde::{Deserialize, Serialize};
-
-/// What a test asks of the adapter on the host.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Request {
-    Realise { target: Box<Target>, recorded: Option<ClosureDigest>, margin: Option<u64> },
-    RealiseAndAbandon { target: Box<Target>, gate: String },
-    Measure(StorePath),
-    Root(StorePath),
-    KeepOnly(Vec<StorePath>),
-}
-
-/// What came of it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Answer {
-    closure: Option<ClosureDigest>,
-    failure: Option<Failed>,
-    progress: Vec<Progress>,
-    took: Duration,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Failed {
-    cause: Cause,
-    retry: bool,
-}
-
-/// The host's side: drives the adapter as another test asks. It is a process of its own, as the
-/// adapter finds the host's Nix by the environment, and the host's store by what is mounted.
-#[test]
-#[ignore = "a process that other tests start"]
-fn the_host() {
-    let Some(args) = common::arguments_of_this_process() else { return };
-    let [request, answer] = [&args[0], &args[1]].map(Path::new);
-    let request: Request = toml::from_str(&fs::read_to_string(request).unwrap()).unwrap();
-    let store_dir = std::env::var("NIX_STORE_DIR").unwrap();
-    let [roots, unsynced] = ["roots", "unsynced"].map(|name| answer.with_file_name(name));
-    for folder in [&roots, &unsynced] {
-        fs::create_dir_all(folder).unwrap();
-    }
-    let unsynced = Unsynced::new(unsynced, Clock::open().unwrap().now().boot);
-    let margin = match &request {
-        Request::Realise { margin, .. } => margin.unwrap_or_default(),
-        _ => 0,
-    };
-    let room = Room { store: Size::of_bytes(margin), ..Room::default() };
-    let nix = Nix::new(Arc::new(Linux), &store_dir, roots, unsynced, room);
-    let progress = RefCell::new(Vec::new());
-    let began = Instant::now();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let outcome = runtime.block_on(do_as_asked(&nix, request, &progress));
-    let took = began.elapsed();
-    let (closure, failure) = match outcome {
-        Ok(closure) => (closure, None),
-        Err(Failure { cause, retry }) => (None, Some(Failed { cause, retry })),
-    };
-    let answered = Answer { closure, failure, progress: progress.into_inner(), took };
-    fs::write(answer, toml::to_string(&answered).unwrap()).unwrap();
-}
-
-async fn do_as_asked(
-    nix: &Nix,
-    request: Request,
-    told: &RefCell<Vec<Progress>>,
-) -> Result<Option<ClosureDigest>, Failure> {
-    let tell = |progress| told.borrow_mut().push(progress);
-    match request {
-        Request::Realise { target, recorded, .. } => {
-            nix.realise(&target, recorded, &tell).await.map(Some)
-        }
-        Request::RealiseAndAbandon { target, gate } => {
-            let mut realising = nix.realise(&target, None, &tell);
-            let realise = format!("--realise\0{}", target.toplevel);
-            let gate = loop {
-                tokio::select! {
-                    ended = &mut realising => panic!("it did not stop at the gate: {ended:?}"),
-                    () = tokio::time::sleep(Duration::from_millis(5)) => {}
-                }
-                if let Ok(gate) = tokio::net::unix::pipe::OpenOptions::new().open_sender(&gate) {
-                    break gate;
-                }
-            };
-            assert_eq!(processes_naming(&realise).len(), 1);
-            drop(realising);
-            wait_until("Nix to be gone", || processes_naming(&realise).is_empty());
-            // Held open until now: at its end Nix would have given up by itself.
-            drop(gate);
-            Ok(None)
-        }
-        Request::Measure(system) => nix.measure(&system).await.map(Some),
-        Request::Root(system) => nix.root(&system).await.map(|()| None),
-        Request::KeepOnly(systems) => {
-            nix.keep_only(&systems);
-            Ok(None)
-        }
-    }
-}
-
-fn ask(fleet: &Fleet, request: &Request) -> Answer {
-    ask_as(fleet, Fleet::in_host, request)
-}
-
-fn ask_as(fleet: &Fleet, run: impl Fn(&Fleet, &[&str]) -> String, request: &Request) -> Answer {
-    let (asked, answer) = (fleet.scratch.file("request"), fleet.scratch.file("answer"));
-    fs::write(&asked, toml::to_string(request).unwrap()).unwrap();
-    let _ = fs::remove_file(&answer);
-    let mut command = vec![std::env::current_exe().unwrap().into_os_string()];
-    command.extend(common::again("the_host"));
-    command.extend([asked.into(), answer.clone().into()]);
-    let command: Vec<&str> = command.iter().map(|word| word.to_str().unwrap()).collect();
-    run(fleet, &command);
-    toml::from_str(&fs::read_to_string(answer).unwrap()).unwrap()
-}
-
-fn realise(fleet: &Fleet, toplevel: &StorePath, integrity: Integrity) -> Answer {
-    realise_recorded(fleet, toplevel, integrity, None)
-}
-
-fn realise_recorded(
-    fleet: &Fleet,
-    toplevel: &StorePath,
-    integrity: Integrity,
-    recorded: Option<ClosureDigest>,
-) -> Answer {
-    let target = Box::new(target(toplevel, integrity));
-    ask(fleet, &Request::Realise { target, recorded, margin: None })
-}
-
-fn target(toplevel: &StorePath, integrity: Integrity) -> Target {
-    Target {
-        host: "alpha".parse().unwrap(),
-        profile: ProfileName::system(),
-        system: "x86_64-linux".parse().unwrap(),
-        toplevel: toplevel.clone(),
-        action: Action::Switch,
-        integrity,
-        limits: Limits::default(),
-        health: Health::default(),
-        expect_current: vec![],
-        tolerated_units: vec![],
-        incarnation: None,
-        if_reboot_needed: None,
-        marks: vec![],
-    }
-}
-
-/// Gives why it failed, having checked the code and whether it may be tried again.
-fn refused(answer: &Answer, code: Code, retry: bool) -> &str {
-    let failed = answer.failure.as_ref().unwrap_or_else(|| panic!("{answer:?}"));
-    assert_eq!((failed.cause.code, failed.retry), (code, retry), "{answer:?}");
-    failed.cause.detail.as_str()
-}
-
-fn other_digest() -> ClosureDigest {
-    ClosureDigest::of(b"another closure")
-}
 
 #[test]
 fn the_digest_of_thousands_of_paths_is_the_operators_and_takes_seconds_at_most() {
@@ -426,64 +255,4 @@ fn what_a_power_cut_made_of_a_closure_that_was_being_fetched_is_fetched_again() 
     damage();
     assert!(realise(&fleet, &system, closure).failure.is_none());
     assert_eq!(fs::read(&switch).unwrap(), b"");
-}
-
-#[test]
-fn other_bytes_under_a_good_cache_key_are_refused_and_make_way_for_the_right_ones() {
-    let fleet = Fleet::new();
-    let (used, system) = (fleet.build("0", &[]), fleet.build("1", &[]));
-    let signed = Integrity::Closure(fleet.closure(&system));
-    // Something of the closure is in use: it was there before, and is not touched.
-    fleet.push(&used);
-    fleet.in_host(&["nix-store", "--realise", used.as_str(), "--add-root", &gc_root(&fleet)]);
-    let before = fleet.store_size();
-    let units = fleet.requisite(&system, "-system-units");
-    assert_ne!(units, fleet.requisite(&used, "-system-units"));
-    let poisoned = fleet.poison(&units, "web.service");
-    fleet.push(&system);
-    for _ in 0..2 {
-        let answer = realise(&fleet, &system, signed.clone());
-        let detail = refused(&answer, Code::ClosureMismatch, false);
-        assert!(detail.contains("were deleted") && detail.contains("are in use here"), "{detail}");
-        assert!(!fleet.has(&system) && !fleet.has(&units));
-        assert_eq!(fleet.store_size(), before, "what is in use stays: {detail}");
-    }
-    // Nor do they stay where the program was stopped between fetching and comparing.
-    fleet.in_host(&["nix-store", "--realise", system.as_str()]);
-    let answer = realise(&fleet, &system, signed.clone());
-    refused(&answer, Code::ClosureMismatch, false);
-    assert!(!fleet.has(&units));
-
-    poisoned.cure(&fleet);
-    fs::remove_dir_all(fleet.scratch.file("cache")).unwrap();
-    fleet.push(&system);
-    let answer = realise(&fleet, &system, signed);
-    assert_eq!(answer.closure, Some(fleet.closure(&system).digest), "{answer:?}");
-}
-
-#[test]
-fn a_path_that_was_here_with_other_bytes_and_is_in_use_is_left_alone_and_named() {
-    let fleet = Fleet::new();
-    let system = fleet.build("1", &[]);
-    let signed = Integrity::Closure(fleet.closure(&system));
-    let units = fleet.requisite(&system, "-system-units");
-    let poisoned = fleet.poison(&units, "web.service");
-    fleet.push(&units);
-    fleet.in_host(&["nix-store", "--realise", units.as_str(), "--add-root", &gc_root(&fleet)]);
-    poisoned.cure(&fleet);
-    fs::remove_dir_all(fleet.scratch.file("cache")).unwrap();
-    fleet.push(&system);
-    let answer = realise(&fleet, &system, signed.clone());
-    let detail = refused(&answer, Code::ClosureMismatch, false);
-    assert!(detail.contains(units.as_str()) && detail.contains("--repair-path"), "{detail}");
-    assert!(fleet.has(&units) && !fleet.has(&system));
-
-    // What the report says is what helps.
-    fleet.in_host(&["nix-store", "--repair-path", units.as_str()]);
-    let answer = realise(&fleet, &system, signed);
-    assert_eq!(answer.closure, Some(fleet.closure(&system).digest), "{answer:?}");
-}
-
-fn gc_root(fleet: &Fleet) -> String {
-    fleet.scratch.file("in-use").to_str().unwrap().to_owned()
 }
