@@ -89,6 +89,8 @@ fn a_host_that_asks_with_its_token_is_pinned_by_the_fingerprint_that_it_shows() 
     assert_eq!(row(&fleet).unwrap()["standing"], "invited");
     fleet.spawn_subscriber("alpha");
     let asks = asking(&fleet);
+    let status = fleet.herald(&["status", "--json", "--wait", "5s"]);
+    assert!(status.stdout.contains(r#""asking":["alpha"]"#), "{status:?}");
     let shown = fleet.public_key("alpha", &["--fingerprint"]);
     assert_eq!(asks["request"]["fingerprint"], shown.as_str());
 

@@ -251,6 +251,11 @@ impl Fleet {
         self.tokens.get(host)
     }
 
+    /// Gives the host whose token has this id.
+    pub fn invited(&self, token: KeyId) -> Option<&HostId> {
+        self.tokens().find_map(|(host, it)| (it.key().id() == token).then_some(host))
+    }
+
     /// Names one of the fleet's topics.
     pub fn topic(&self, subject: Subject) -> Topic {
         Topic::new(self.id.clone(), subject)

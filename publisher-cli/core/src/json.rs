@@ -28,6 +28,8 @@ use crate::{
 pub struct Fleet<'a> {
     fleet: &'a FleetId,
     hosts: Vec<Host<'a>>,
+    /// Those that are not in the fleet yet, and ask to be.
+    asking: Vec<&'a HostId>,
 }
 
 /// One host's row.
@@ -172,7 +174,7 @@ impl<'a> Fleet<'a> {
     pub fn of(fleet: &'a FleetId, view: &'a FleetView, now: Timestamp) -> Self {
         let hosts = view.hosts();
         let hosts = hosts.map(|(name, host)| Host::of(name, view, host, now));
-        Self { fleet, hosts: hosts.collect() }
+        Self { fleet, hosts: hosts.collect(), asking: view.asking().collect() }
     }
 }
 

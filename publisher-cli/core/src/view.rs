@@ -1,10 +1,14 @@
 //! How the fleet stands, as far as it can be proved: each host's latest verified report, whether it
 //! is connected, and, where there is no such report, why not.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use herald_proto::{
     beacon::Freshness,
+    enrol::EnrolRequest,
     host::{FleetId, HostId, ProfileName},
     id::{Incarnation, MessageDigest, Sequence},
     order::Order,
@@ -29,6 +33,7 @@ pub struct FleetView {
     profile: ProfileName,
     freshness: Option<Freshness>,
     hosts: BTreeMap<HostId, HostView>,
+    asking: BTreeSet<HostId>,
 }
 
 /// One host.
@@ -100,7 +105,7 @@ impl FleetView {
     pub fn new<'a>(profile: ProfileName, hosts: impl IntoIterator<Item = &'a HostId>) -> Self {
         let hosts = hosts.into_iter();
         let hosts = hosts.map(|host| (host.clone(), HostView::default()));
-        Self { profile, freshness: None, hosts: hosts.collect() }
+        Self { profile, freshness: None, hosts: hosts.collect(), asking: BTreeSet::new() }
     }
 
     /// Expects of every host that it hears beacons, and says so.
@@ -163,6 +168,16 @@ impl FleetView {
                 message: order.message,
             });
         }
+    }
+
+    /// Takes note of a host that asks to be let into the fleet, by a request that was verified.
+    pub fn asks(&mut self, request: &Verified<EnrolRequest>) {
+        self.asking.insert(request.host.clone());
+    }
+
+    /// Gives the hosts that ask to be let in.
+    pub fn asking(&self) -> impl ExactSizeIterator<Item = &HostId> {
+        self.asking.iter()
     }
 
     /// Gives the profile that the view is of.

@@ -4,6 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use herald_fleet::{
     generations::Generations,
+    roster::verify_request,
     view::{Connection as Presence, FleetView, HostView, Suspicion},
 };
 use herald_proto::{
@@ -48,8 +49,10 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let file = FleetFile::load(global)?;
-    file.require_hosts()?;
     let fleet = &file.fleet;
+    if fleet.tokens().len() == 0 {
+        file.require_hosts()?;
+    }
     let trust = file.generations.as_ref().map(Generations::current);
     let freshness = trust.and_then(Trust::freshness);
     // Where beacons tell what is held back, it counts what should have arrived; so that comes first.
@@ -57,11 +60,18 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
     let orders = fleet.hosts().filter(|_| freshness.is_some());
     let orders = orders.map(|host| Filter::Exactly(fleet.topic(wanted(host))));
     let reports = fleet.hosts().flat_map(|host| fleet.reports_of(host, &args.profile));
-    let filters = orders.chain(reports).collect();
+    let requests = fleet.tokens().map(|(_, token)| Subject::Enrol(token.key().id()));
+    let requests = requests.map(|subject| Filter::Exactly(fleet.topic(subject)));
+    let filters = requests.chain(orders).chain(reports).collect();
     let mut connection = Connection::open(file.access()?, filters, args.connect_timeout).await?;
     let mut view = FleetView::new(args.profile.clone(), fleet.hosts()).expect_beacons(freshness);
     let deadline = Instant::now() + args.wait;
-    while !view.is_complete() {
+    // What is asked for is subscribed to first, and so is there when the hosts' words are.
+    let is_complete = |view: &FleetView| {
+        view.is_complete()
+            && (view.hosts().len() > 0 || view.asking().len() == fleet.tokens().len())
+    };
+    while !is_complete(&view) {
         let Ok(arrival) = timeout_at(deadline, connection.next()).await else {
             break;
         };
@@ -70,6 +80,14 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
                 (Subject::Desired(..), Some(trust)) => {
                     if let Ok(order) = verify_any_order(&payload, trust) {
                         view.order(&order);
+                    }
+                }
+                (Subject::Enrol(token), _) => {
+                    let request = fleet
+                        .invited(*token)
+                        .map(|host| verify_request(fleet, host, &payload, clock::now()));
+                    if let Some(Ok(request)) = request {
+                        view.asks(&request);
                     }
                 }
                 // What can't be verified is shown as such by the view.
@@ -83,6 +101,9 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
         output::json(&view.to_json(fleet.id(), now))?;
     } else {
         print(&view, now)?;
+        for host in view.asking() {
+            output::note(&format!("{host} asks to be let in: `herald host enrol {host}`"));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -125,8 +125,7 @@ impl Board {
                 }
             }
             (Subject::Enrol(token), _) => {
-                let asker = self.fleet.tokens().find(|(_, it)| it.key().id() == *token);
-                if let Some((host, _)) = asker {
+                if let Some(host) = self.fleet.invited(*token) {
                     self.requests.insert(host.clone(), payload);
                 }
             }
