@@ -17,6 +17,9 @@ pub fn may_publish(principal: &Principal, topic: &Topic, retained: bool) -> bool
             Principal::Host { fleet, host } => {
                 *fleet == topic.fleet && host_writes(host, &topic.subject)
             }
+            Principal::Candidate { fleet, token, .. } => {
+                *fleet == topic.fleet && topic.subject == Subject::Enrol(*token)
+            }
             Principal::Member { fleet, role, .. } => {
                 *fleet == topic.fleet && member_writes(*role, &topic.subject)
             }
@@ -35,6 +38,12 @@ pub fn may_subscribe(principal: &Principal, filter: &Filter) -> bool {
                     Filter::Every(..) => false,
                 }
         }
+        Principal::Candidate { fleet, host, .. } => match filter {
+            Filter::Exactly(topic) => {
+                *fleet == topic.fleet && topic.subject == Subject::Roster(host.clone())
+            }
+            Filter::OfHost(..) | Filter::Every(..) => false,
+        },
         Principal::Member { fleet, role, .. } => {
             fleet == filter.fleet()
                 && match filter {
@@ -82,7 +91,7 @@ fn host_reads(host: &HostId, subject: &Subject) -> bool {
 fn member_writes(role: Role, subject: &Subject) -> bool {
     match (role, subject) {
         (Role::Operator, Subject::Desired(..) | Subject::Release(_) | Subject::Roster(_)) => true,
-        // A new host has no login yet: an operator hands its signed request in.
+        // To take away a request that was used, or to hand in one of a host that can't.
         (Role::Operator, Subject::Enrol(_)) => true,
         (Role::Rollout, Subject::Decision(_) | Subject::Beacon) => true,
         // To relay a fallback that operators signed. A stolen login could bury an order with it,

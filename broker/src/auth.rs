@@ -8,10 +8,11 @@ use std::fmt;
 use herald_proto::login::{self, BrokerName, LoginError, LoginName, looks_signed};
 use herald_proto::time::Timestamp;
 
-use crate::logins::Logins;
+use crate::logins::{Candidate, Logins};
 use crate::packet::ConnectReturn;
 use crate::passwords::Passwords;
 use crate::principal::Principal;
+use crate::roster::{Roster, Standing};
 
 /// What a client shows of itself when it connects.
 #[derive(Clone, Copy)]
@@ -96,6 +97,14 @@ pub enum AuthError {
         /// Who it claims to be.
         login: LoginName,
     },
+    /// Its token was good until some time ago.
+    #[error("the token with which {login} may ask to be let in expired at {expired_at}")]
+    Expired {
+        /// Who it claims to be.
+        login: LoginName,
+        /// When.
+        expired_at: Timestamp,
+    },
     /// Its signed password is not taken.
     #[error("the signed password of {login} is not taken: {source}")]
     Signed {
@@ -119,6 +128,7 @@ impl AuthError {
             | Self::NoPassword { .. }
             | Self::Unknown { .. }
             | Self::Password { .. }
+            | Self::Expired { .. }
             | Self::Signed { .. } => ConnectReturn::BadLogin,
         }
     }
@@ -140,6 +150,9 @@ impl Authenticator {
     /// Tells whether a principal, as it is displayed, has the same part, keys and password here and
     /// there. One that has no login has nothing that could change.
     pub fn has_same_login(&self, other: &Self, principal: &str) -> bool {
+        if let Some(host) = Principal::candidate_of(principal) {
+            return self.logins.candidate(&host) == other.logins.candidate(&host);
+        }
         principal.parse::<LoginName>().map_or(true, |name| {
             self.logins.find(&name) == other.logins.find(&name)
                 && self.passwords.is_same(&other.passwords, &name)
@@ -148,7 +161,27 @@ impl Authenticator {
 
     /// Finds who a principal is here, as it is displayed; none if it has no login.
     pub fn principal(&self, displayed: &str) -> Option<Principal> {
+        if let Some(host) = Principal::candidate_of(displayed) {
+            return Some(self.logins.candidate(&host)?.principal);
+        }
         Some(self.logins.find(&displayed.parse::<LoginName>().ok()?)?.principal)
+    }
+
+    /// Takes the roster.
+    #[must_use]
+    pub fn with_roster(self, roster: Roster) -> Self {
+        Self { logins: self.logins.with_roster(roster), ..self }
+    }
+
+    /// Gives the logins, and with them the roster.
+    pub fn logins(&self) -> &Logins {
+        &self.logins
+    }
+
+    /// Gives what the roster says of a principal, as it is displayed.
+    pub fn standing(&self, displayed: &str) -> Option<Standing> {
+        let host = Principal::candidate_of(displayed).or_else(|| displayed.parse().ok())?;
+        self.logins.roster().find(&host)
     }
 
     /// Tells whether [`Self::authenticate`] would compute a password's hash, which takes tens of
@@ -174,13 +207,31 @@ impl Authenticator {
             Claim::Anonymous => Ok(Principal::Anonymous),
             Claim::Certified(principal) => Ok(principal),
             Claim::Signed { login, password } => {
-                let Some(found) = self.logins.find(&login) else {
-                    return Err(AuthError::Unknown { login });
-                };
                 let expected = login::Login { principal: &login, client_id: credentials.client_id };
-                login::verify(password, found.keys, &expected, &self.brokers, now)
-                    .map_err(|source| AuthError::Signed { login: login.clone(), source })?;
-                Ok(found.principal)
+                let verify =
+                    |keys: &[_]| login::verify(password, keys, &expected, &self.brokers, now);
+                let found = self.logins.find(&login);
+                let judged = found.map(|found| verify(&found.keys).map(|()| found.principal));
+                if let Some(Ok(principal)) = judged {
+                    return Ok(principal);
+                }
+                let candidate = self.logins.candidate(&login);
+                match (candidate, judged) {
+                    (Some(Candidate { principal, token }), judged) => {
+                        match verify(std::slice::from_ref(&token.key)) {
+                            Ok(()) if token.expires_at > now => Ok(principal),
+                            Ok(()) => {
+                                Err(AuthError::Expired { login, expired_at: token.expires_at })
+                            }
+                            Err(source) => {
+                                let source = judged.and_then(Result::err).unwrap_or(source);
+                                Err(AuthError::Signed { login, source })
+                            }
+                        }
+                    }
+                    (None, Some(Err(source))) => Err(AuthError::Signed { login, source }),
+                    (None, _) => Err(AuthError::Unknown { login }),
+                }
             }
             Claim::Password { login, password } => {
                 // First the password, so that an unknown name takes as long.

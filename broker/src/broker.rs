@@ -3,7 +3,7 @@
 use std::{
     panic::resume_unwind,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -15,6 +15,7 @@ use herald_proto::time::Timestamp;
 use tokio::{sync::Semaphore, task::block_in_place, time::timeout};
 
 use crate::{
+    admission::HandedIn,
     auth::{Authenticator, Credentials},
     dispatch::Dispatch,
     handshake::may_have,
@@ -28,6 +29,7 @@ use crate::{
     refusal::Refusal,
     registry::Registry,
     retained::{ReadError, Store},
+    roster::Standing,
     turns::Turns,
 };
 
@@ -53,6 +55,8 @@ pub struct Broker {
     pub(crate) holdings: Arc<Holdings>,
     /// Taken by each message until all its subscribers have it.
     pub(crate) room: Arc<Semaphore>,
+    /// What of the roster is on its way to the store. Whoever changes the roster holds it.
+    pub(crate) handed_in: Mutex<HandedIn>,
     authenticator: RwLock<Arc<Authenticator>>,
     password_checks: Turns,
     log: RateLimited,
@@ -63,6 +67,8 @@ pub struct Broker {
 pub(crate) struct Authenticated {
     pub(crate) principal: Principal,
     by: Arc<Authenticator>,
+    /// What the roster said of it.
+    standing: Option<Standing>,
 }
 
 /// What sessions go by.
@@ -97,6 +103,7 @@ impl Broker {
             settings,
             holdings: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM)),
+            handed_in: Mutex::default(),
             authenticator: RwLock::new(Arc::new(authenticator)),
             password_checks: Turns::new(PASSWORD_CHECKS),
             log: RateLimited::new(LOG_LINES),
@@ -109,15 +116,23 @@ impl Broker {
         self.journal.pulse().await
     }
 
-    /// Takes up new logins and passwords. Sessions of logins that are gone, or whose part, keys or
-    /// password changed, are closed: they log in again if they still can.
-    pub fn replace_authenticator(&self, authenticator: Authenticator) {
-        let new = Arc::new(authenticator);
+    /// Takes up new logins and passwords, and reads the roster again by the trust that they name.
+    /// Sessions of logins that are gone, or whose part, keys or password changed, are closed: they log
+    /// in again if they still can.
+    ///
+    /// # Errors
+    /// When the store can't be read: nothing is changed then.
+    pub fn replace_authenticator(&self, authenticator: Authenticator) -> Result<(), ReadError> {
+        let turn = self.handed_in();
+        let roster = Self::read_roster(&self.store, &authenticator)?;
+        let new = Arc::new(authenticator.with_roster(roster));
         let old = {
             let mut current = self.authenticator.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *current, Arc::clone(&new))
         };
+        drop(turn);
         self.registry.close(Refusal::LoginChanged, |owner| !new.has_same_login(&old, owner));
+        Ok(())
     }
 
     /// Counts the sessions that are kept.
@@ -166,7 +181,8 @@ impl Broker {
         }
     }
 
-    fn authenticator(&self) -> Arc<Authenticator> {
+    /// Gives who may connect.
+    pub(crate) fn authenticator(&self) -> Arc<Authenticator> {
         Arc::clone(&self.authenticator.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -177,6 +193,9 @@ impl Broker {
         peer: &Peer,
     ) -> Result<Authenticated, ConnectReturn> {
         let authenticator = self.authenticator();
+        // Looked at before, so that a change in between is noticed.
+        let claimed = credentials.username.or(credentials.certificate);
+        let standing = claimed.and_then(|name| authenticator.standing(name));
         let authenticated = if authenticator.is_expensive(credentials) {
             let Some(_turn) = self.password_checks.take(peer.address.ip()).await else {
                 return Err(ConnectReturn::Unavailable);
@@ -185,23 +204,31 @@ impl Broker {
         } else {
             authenticator.authenticate(credentials, now())
         };
-        authenticated.map(|principal| Authenticated { principal, by: authenticator }).map_err(
-            |error| {
+        match authenticated {
+            Ok(principal) => Ok(Authenticated { principal, by: authenticator, standing }),
+            Err(error) => {
                 self.metrics.refused(Refusal::BadLogin);
                 if let Some(suppressed) = self.admitted(Refusal::BadLogin) {
                     let (peer, client) = (peer.address, credentials.client_id);
                     tracing::warn!(%error, %peer, client, suppressed, "bad login");
                 }
-                error.return_code()
-            },
-        )
+                Err(error.return_code())
+            }
+        }
     }
 
     /// Tells whether a login is still what it was when its client was authenticated. To be asked when
     /// the client has its place: a login that changes from then on closes it.
     pub(crate) fn is_still(&self, authenticated: &Authenticated) -> bool {
         let (now, then) = (self.authenticator(), &authenticated.by);
-        Arc::ptr_eq(&now, then) || now.has_same_login(then, &authenticated.principal.to_string())
+        let name = authenticated.principal.to_string();
+        now.standing(&name) == authenticated.standing
+            && (Arc::ptr_eq(&now, then) || now.has_same_login(then, &name))
+    }
+
+    /// Counts a refusal whose reason is logged apart; tells whether it may be logged.
+    pub(crate) fn may_log(&self, reason: Refusal) -> bool {
+        self.admitted(reason).is_some()
     }
 
     /// Makes a client id for one who has none. No client may ask for one with a space in it, so

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::BytesMut;
 use herald_proto::{
     login::{host_client_id, is_host_client_id},
-    topic::Topic,
+    topic::{Subject, Topic},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -145,7 +145,9 @@ impl Asked {
         let bad_id = || Refused::with(Refusal::ClientId, ConnectReturn::ClientId);
         let unavailable = |reason| Refused::with(reason, ConnectReturn::Unavailable);
         if let Some(will) = &self.will
-            && !acl::may_publish(principal, &will.topic, will.publish.retain)
+            && (!acl::may_publish(principal, &will.topic, will.publish.retain)
+                // It would be published when nobody is there to be told that it is refused.
+                || matches!(will.topic.subject, Subject::Roster(_)))
         {
             return Err(Refused::with(Refusal::Will, ConnectReturn::NotAuthorized));
         }
@@ -228,6 +230,7 @@ pub(crate) fn may_have(principal: &Principal, client: &str, persistent: bool) ->
     match principal {
         Principal::Anonymous => true,
         Principal::Member { .. } => !is_a_hosts,
+        Principal::Candidate { .. } => !is_a_hosts && !persistent,
         Principal::Host { .. } => {
             let is_its_own = own_id(principal).is_some_and(|own| own == client);
             is_its_own || !is_a_hosts && !persistent
@@ -240,7 +243,7 @@ pub(crate) fn may_have(principal: &Principal, client: &str, persistent: bool) ->
 fn own_id(principal: &Principal) -> Option<String> {
     match principal {
         Principal::Host { fleet, host } => Some(host_client_id(fleet, host)),
-        Principal::Anonymous | Principal::Member { .. } => None,
+        Principal::Anonymous | Principal::Candidate { .. } | Principal::Member { .. } => None,
     }
 }
 

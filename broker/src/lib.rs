@@ -1,6 +1,7 @@
 //! Herald's broker: MQTT 3.1.1 sessions and durable retained messages around rumqttd's router.
 
 pub mod acl;
+mod admission;
 pub mod auth;
 mod backlog;
 pub mod broker;
@@ -24,6 +25,7 @@ pub mod refusal;
 pub mod registry;
 pub mod relay;
 pub mod retained;
+pub mod roster;
 pub mod scrape;
 pub mod server;
 pub mod session;

@@ -1,6 +1,7 @@
 //! The logins of the fleets that a broker serves: who there is, in which part, with which keys.
 //!
-//! A file (TOML) has the logins of one fleet. It holds no secrets, only public keys; but whoever
+//! A file (TOML) has the logins of one fleet, and may name who signs its roster, from which more hosts
+//! come. It holds no secrets, only public keys; but whoever
 //! can write it can log in as anybody, so a file that anybody can write is refused.
 
 mod file;
@@ -12,8 +13,10 @@ use std::path::{Path, PathBuf};
 use herald_proto::host::{FleetId, HostId};
 use herald_proto::key::{KeyId, PublicKey};
 use herald_proto::login::LoginName;
+use herald_proto::trust::BadTrust;
 
 use crate::principal::{Principal, Role};
+use crate::roster::{Roster, Signers, Token};
 
 /// The most keys that a login has: one in use, one to come, and some to spare.
 pub const MAX_KEYS: usize = 8;
@@ -22,12 +25,14 @@ pub const MAX_KEYS: usize = 8;
 #[derive(Debug, Default)]
 pub struct Logins {
     fleets: HashMap<FleetId, Fleet>,
+    roster: Roster,
 }
 
 #[derive(Debug)]
 struct Fleet {
     path: PathBuf,
     logins: HashMap<HostId, Entry>,
+    signers: Option<Signers>,
 }
 
 #[derive(Debug)]
@@ -38,11 +43,20 @@ struct Entry {
 
 /// A login that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login<'a> {
+pub struct Login {
     /// Whose it is.
     pub principal: Principal,
     /// The keys with which it signs; none if it has only a password or a certificate.
-    pub keys: &'a [PublicKey],
+    pub keys: Vec<PublicKey>,
+}
+
+/// Whoever may ask to be let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Who that is.
+    pub principal: Principal,
+    /// With what it shows that.
+    pub token: Token,
 }
 
 /// What a login is in its fleet: the section of the file in which it stands.
@@ -86,6 +100,16 @@ pub enum Error {
         line: usize,
         /// What is wrong; the line itself is not repeated, as it may hold what is secret.
         reason: String,
+    },
+    /// A trust file that says who signs the roster can't be used.
+    #[error("bad logins in {}: the trust file {} can't be used: {source}", path.display(), trust.display())]
+    Trust {
+        /// Which file names it.
+        path: PathBuf,
+        /// The trust file.
+        trust: PathBuf,
+        /// Why.
+        source: Box<BadSigners>,
     },
     /// Two logins of a fleet have the same name.
     #[error(
@@ -150,6 +174,28 @@ pub enum Error {
     },
 }
 
+/// Why nobody can sign by a trust file.
+#[derive(Debug, thiserror::Error)]
+pub enum BadSigners {
+    /// It can't be read.
+    #[error(transparent)]
+    Unreadable(#[from] io::Error),
+    /// It is none.
+    #[error(transparent)]
+    Invalid(#[from] BadTrust),
+    /// It is another fleet's.
+    #[error("it is for the fleet {found}, and the logins are of {own}")]
+    OtherFleet {
+        /// The trust file's fleet.
+        found: FleetId,
+        /// The fleet of the logins.
+        own: FleetId,
+    },
+    /// It stands as one from before, and there is none for now.
+    #[error("it is one of older_trusts, and there is no `trust`: set that")]
+    NoCurrent,
+}
+
 /// Where a name stands in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -172,17 +218,65 @@ impl Logins {
         Ok(logins)
     }
 
-    /// Finds a login by its name.
-    pub fn find(&self, name: &LoginName) -> Option<Login<'_>> {
-        let entry = self.fleets.get(&name.fleet)?.logins.get(&name.name)?;
-        let fleet = name.fleet.clone();
-        let principal = match entry.part {
-            Part::Host => Principal::Host { fleet, host: name.name.clone() },
-            Part::Member(role) => {
-                Principal::Member { fleet, name: name.name.as_str().into(), role }
-            }
+    /// Finds a login by its name. What the roster says of a host counts over the file.
+    pub fn find(&self, name: &LoginName) -> Option<Login> {
+        let (fleet, host) = (name.fleet.clone(), name.name.clone());
+        let entry = self.fleets.get(&fleet)?.logins.get(&host);
+        if let Some(Entry { part: Part::Member(role), keys }) = entry {
+            let principal = Principal::Member { fleet, name: host.as_str().into(), role: *role };
+            return Some(Login { principal, keys: keys.to_vec() });
+        }
+        let keys = match (self.roster.find(name), entry) {
+            (Some(standing), _) => vec![standing.key?],
+            (None, Some(entry)) => entry.keys.to_vec(),
+            (None, None) => return None,
         };
-        Some(Login { principal, keys: &entry.keys })
+        Some(Login { principal: Principal::Host { fleet, host }, keys })
+    }
+
+    /// Finds who may ask to be a host.
+    pub fn candidate(&self, name: &LoginName) -> Option<Candidate> {
+        let (fleet, host) = (name.fleet.clone(), name.name.clone());
+        self.fleets.get(&fleet).filter(|it| !it.has_member(&host))?;
+        let token = self.roster.find(name)?.token?;
+        let principal = Principal::Candidate { fleet, host, token: token.key.id() };
+        Some(Candidate { principal, token })
+    }
+
+    /// Takes the roster.
+    #[must_use]
+    pub fn with_roster(self, roster: Roster) -> Self {
+        Self { roster, ..self }
+    }
+
+    /// Gives the roster.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Gives who signs the roster of a fleet, if there is anybody.
+    pub fn signers(&self, fleet: &FleetId) -> Option<&Signers> {
+        self.fleets.get(fleet)?.signers.as_ref()
+    }
+
+    /// Gives the fleets whose roster somebody signs.
+    pub fn all_signers(&self) -> impl Iterator<Item = (&FleetId, &Signers)> {
+        self.fleets.iter().filter_map(|(id, fleet)| Some((id, fleet.signers.as_ref()?)))
+    }
+
+    /// Finds a login other than the host's own that one of these keys is, or whose name the host has
+    /// though it is none.
+    pub fn other_with(&self, host: &LoginName, keys: &[KeyId]) -> Option<HostId> {
+        let fleet = self.fleets.get(&host.fleet)?;
+        if fleet.has_member(&host.name) {
+            return Some(host.name.clone());
+        }
+        let has_one = |entry: &Entry| entry.keys.iter().any(|key| keys.contains(&key.id()));
+        let mut listed = fleet.logins.iter();
+        listed
+            .find(|(name, entry)| **name != host.name && has_one(entry))
+            .map(|(name, _)| name.clone())
+            .or_else(|| self.roster.other_with(host, keys))
     }
 
     /// Gives the fleets, each with the number of its logins, in no order.
@@ -191,7 +285,7 @@ impl Logins {
     }
 
     fn add(&mut self, path: &Path, text: &str) -> Result<(), Error> {
-        let (id, listed) = file::parse(path, text)?;
+        let file::Parsed { fleet: id, listed, signers } = file::parse(path, text)?;
         if let Some(other) = self.fleets.get(&id) {
             let (first, second) = (other.path.clone(), path.to_owned());
             return Err(Error::SameFleet { fleet: id, first, second });
@@ -216,8 +310,15 @@ impl Logins {
             logins.insert(name, (place, Entry { part, keys: keys.into() }));
         }
         let logins = logins.into_iter().map(|(name, (_, entry))| (name, entry)).collect();
-        self.fleets.insert(id, Fleet { path: path.to_owned(), logins });
+        self.fleets.insert(id, Fleet { path: path.to_owned(), logins, signers });
         Ok(())
+    }
+}
+
+impl Fleet {
+    /// Tells whether somebody has this name who is no host.
+    fn has_member(&self, name: &HostId) -> bool {
+        self.logins.get(name).is_some_and(|entry| entry.part != Part::Host)
     }
 }
 

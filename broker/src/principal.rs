@@ -3,6 +3,8 @@
 use std::fmt;
 
 use herald_proto::host::{FleetId, HostId};
+use herald_proto::key::KeyId;
+use herald_proto::login::LoginName;
 
 /// Whoever logged in, or nobody in particular.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -15,6 +17,15 @@ pub enum Principal {
         fleet: FleetId,
         /// Its name, which is its login's too.
         host: HostId,
+    },
+    /// A host that may ask to be let into a fleet, and nothing else.
+    Candidate {
+        /// The fleet.
+        fleet: FleetId,
+        /// The name that it may ask for.
+        host: HostId,
+        /// The token with which it has come.
+        token: KeyId,
     },
     /// A person or a program with a part in a fleet.
     Member {
@@ -38,11 +49,30 @@ pub enum Role {
     Monitor,
 }
 
+impl Principal {
+    /// Gives the name of whoever may ask to be this host. It is no login's.
+    pub fn candidate_name(host: &LoginName) -> String {
+        format!("{host}{CANDIDATE}")
+    }
+
+    /// Gives the host that whoever is called so may ask to be.
+    pub fn candidate_of(name: &str) -> Option<LoginName> {
+        name.strip_suffix(CANDIDATE)?.parse().ok()
+    }
+}
+
+/// What no name of a login ends with.
+const CANDIDATE: char = '?';
+
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Anonymous => f.write_str("anonymous"),
             Self::Host { fleet, host } => write!(f, "{fleet}/{host}"),
+            Self::Candidate { fleet, host, .. } => {
+                let host = LoginName { fleet: fleet.clone(), name: host.clone() };
+                f.write_str(&Self::candidate_name(&host))
+            }
             Self::Member { fleet, name, .. } => write!(f, "{fleet}/{name}"),
         }
     }

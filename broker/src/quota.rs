@@ -43,6 +43,8 @@ impl Limits {
     pub fn filters_of(&self, principal: &Principal) -> usize {
         match principal {
             Principal::Host { .. } => HOST_FILTERS + PROFILE_FILTERS * self.profiles,
+            // Its entry in the roster.
+            Principal::Candidate { .. } => 1,
             Principal::Member { .. } => self.filters,
             Principal::Anonymous => usize::MAX,
         }
@@ -54,6 +56,7 @@ impl Limits {
             Principal::Member { .. } => self.sessions,
             // Of a host none is kept but under its own client id.
             Principal::Host { .. } | Principal::Anonymous => usize::MAX,
+            Principal::Candidate { .. } => 0,
         }
     }
 

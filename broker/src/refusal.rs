@@ -67,6 +67,8 @@ refusals! {
     Will => "will",
     /// A publish that this principal may not make.
     PublishDenied => "publish-denied",
+    /// An entry of the roster that those who sign it have not signed, or that is not the latest.
+    RosterEntry => "roster-entry",
     /// A subscription that this principal may not make.
     SubscribeDenied => "subscribe-denied",
     /// Nothing came within one and a half times the keep-alive.

@@ -189,8 +189,10 @@ async fn attend(
                 match authenticator(config) {
                     Ok(authenticator) => {
                         let broker = Arc::clone(server.broker());
-                        broker.replace_authenticator(authenticator);
-                        tracing::info!("logins and passwords were read again");
+                        match broker.replace_authenticator(authenticator) {
+                            Ok(()) => tracing::info!("logins and passwords were read again"),
+                            Err(error) => tracing::error!(%error, "the logins before are kept"),
+                        }
                         tokio::spawn(async move { broker.forget_the_gone().await });
                     }
                     Err(error) => tracing::error!(%error, "the logins before are kept"),

@@ -101,6 +101,8 @@ impl Server {
         let dispatcher = start_dispatcher(outlet, Arc::clone(&dispatch), Arc::clone(&metrics));
         let dispatcher = dispatcher.map_err(NotStarted::Thread)?;
         metrics.set_stored(store.retained(), store.sessions());
+        let roster = Broker::read_roster(&store, &authenticator)?;
+        let authenticator = authenticator.with_roster(roster);
         let broker = Broker::new(store, journal, dispatch, metrics, authenticator, settings);
         broker.count_sessions()?;
         Ok(Self { broker: Arc::new(broker), journal: journal_end, dispatcher })

@@ -184,8 +184,7 @@ impl Session {
         self.mailbox.publishing(publish.packet);
         let receipt = Receipt::new(Arc::clone(&self.mailbox), publish.packet, room);
         self.broker.metrics.received(size);
-        self.broker.hand_in(&topic, publish, receipt);
-        Ok(())
+        self.broker.admit(topic, publish, receipt)
     }
 
     async fn subscribe(&self, packet: u16, filters: Vec<(String, u8)>) -> Result<(), Refusal> {

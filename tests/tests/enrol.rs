@@ -4,8 +4,22 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use herald_tests::{Fleet, Outcome, wait_for};
+use herald_tests::{Fleet, Guarded, Outcome, wait_for};
 use serde_json::Value;
+
+/// A fleet at a broker that takes hosts from the roster, and the host alpha that nobody knows yet.
+fn guarded() -> (Fleet, Guarded) {
+    let mut fleet = open();
+    let logins = format!(
+        "fleet = \"test\"\ntrust = {:?}\n[operators]\nalice = [{:?}]\n",
+        fleet.path("trust.toml"),
+        Guarded::alice(&fleet)
+    );
+    let broker = Guarded::start(&mut fleet, &logins);
+    broker.point_here(&fleet.host("alpha").config_file());
+    broker.point_here(fleet.path("fleet.toml").as_ref());
+    (fleet, broker)
+}
 
 /// A fleet at a broker that takes everybody, and the host alpha that nobody knows yet.
 fn open() -> Fleet {
@@ -164,4 +178,76 @@ fn with_a_threshold_of_two_a_second_operator_signs_the_file_and_publishes_it() {
     wait_for("alpha to be told", || {
         log().contains("the fleet knows this host by its key").then_some(())
     });
+}
+
+#[test]
+fn a_broker_lets_a_new_host_in_from_the_roster_and_out_again() {
+    let (mut fleet, mut broker) = guarded();
+    fleet.spawn_subscriber("alpha");
+    wait_for("alpha to be refused", || broker.process.output().contains("bad login").then_some(()));
+    fleet.host_mut("alpha").subscriber().kill();
+
+    give_token(&fleet, &["token", "alpha"]);
+    fleet.spawn_subscriber("alpha");
+    enrol(&fleet);
+    fleet.host_mut("alpha").subscriber().kill();
+    wait_for("alpha to be missed", || (status(&fleet)["presence"] == "offline").then_some(()));
+    broker.restart();
+    fleet.spawn_subscriber("alpha");
+    wait_for_report(&fleet);
+
+    done(&host(&fleet, &["remove", "alpha", "--yes"]));
+    wait_for("alpha to be shut out", || {
+        fleet.host("alpha").log().contains("lost the broker").then_some(())
+    });
+    assert!(row(&fleet).is_none());
+    let gone = host(&fleet, &["remove", "alpha", "--yes"]);
+    assert_eq!(gone.code, Some(1), "{gone:?}");
+}
+
+#[test]
+fn a_host_s_key_is_replaced_by_one_that_it_makes_and_the_old_one_lets_nobody_in() {
+    let (mut fleet, broker) = guarded();
+    give_token(&fleet, &["token", "alpha"]);
+    fleet.spawn_subscriber("alpha");
+    enrol(&fleet);
+    let first = row(&fleet).unwrap()["key"].clone();
+    let state = fleet.host("alpha").state();
+    let state = state.parent().unwrap();
+    fs::copy(state.join("host.key"), fleet.path("stolen.key")).unwrap();
+
+    fleet.host_mut("alpha").subscriber().kill();
+    give_token(&fleet, &["rotate", "alpha"]);
+    fleet.spawn_subscriber("alpha");
+    wait_for_report(&fleet);
+    let asks = asking(&fleet);
+    assert_eq!(asks["key"], first, "it is known by the old key until the new one is pinned");
+    assert_ne!(asks["request"]["key"], first);
+    enrol(&fleet);
+    let second = row(&fleet).unwrap()["key"].clone();
+    assert_ne!(second, first);
+    wait_for("alpha to sign with it", || {
+        (status(&fleet)["verified"] == true && status(&fleet)["problem"].is_null()).then_some(())
+    });
+    let system = fleet.system("alpha", "1", &[]);
+    let (login, target) = (fleet.path("login.key"), format!("alpha={system}"));
+    let outcome = fleet.publish(&["--login-key", &login, "--host", &target]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+
+    // Whoever has the old key is nobody.
+    let stolen = fleet.path("stolen.key");
+    let thief =
+        fleet.herald(&["--login-key", &stolen, "--login-name", "alpha", "status", "--json"]);
+    assert_eq!(thief.code, Some(1), "{thief:?}");
+
+    // A stolen key is taken away at once.
+    fleet.host_mut("alpha").subscriber().kill();
+    give_token(&fleet, &["rotate", "alpha", "--now"]);
+    let refused = broker.process.output().matches("bad login").count();
+    fleet.spawn_subscriber("alpha");
+    wait_for("the second key to be refused", || {
+        (broker.process.output().matches("bad login").count() > refused).then_some(())
+    });
+    enrol(&fleet);
+    assert_ne!(row(&fleet).unwrap()["key"], second);
 }

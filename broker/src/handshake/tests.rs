@@ -75,14 +75,14 @@ async fn a_login_that_changes_while_its_client_is_on_its_way_in_does_not_let_it_
     // Read again, and the same.
     let client = asked("client", &key(1));
     let found = authenticate(broker, &peer(), &client).await.unwrap();
-    broker.replace_authenticator(authenticator(folder.path(), &key(1)));
+    broker.replace_authenticator(authenticator(folder.path(), &key(1))).unwrap();
     let (session, _) = client.accept(broker, found, permit()).await.unwrap();
     drop(session);
 
     // The password was checked, and the key is taken away before there is a session to be closed.
     let client = asked("client", &key(1));
     let found = authenticate(broker, &peer(), &client).await.unwrap();
-    broker.replace_authenticator(authenticator(folder.path(), &key(2)));
+    broker.replace_authenticator(authenticator(folder.path(), &key(2))).unwrap();
     let refused = client.accept(broker, found, permit()).await.err().unwrap();
     assert_eq!(refused.reason, Some(Refusal::LoginChanged));
     assert!(broker.registry.is_empty());

@@ -4,16 +4,26 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use herald_proto::host::{FleetId, HostId};
 use herald_proto::key::PublicKey;
+use herald_proto::trust::Trust;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
-use super::{Error, Part, Place};
+use super::{BadSigners, Error, Part, Place};
 use crate::principal::Role;
+use crate::roster::Signers;
+
+/// What a file says.
+pub(super) struct Parsed {
+    pub(super) fleet: FleetId,
+    /// In the order of sections and names.
+    pub(super) listed: Vec<Listed>,
+    pub(super) signers: Option<Signers>,
+}
 
 /// A login where it stands.
 pub(super) struct Listed {
@@ -27,6 +37,9 @@ pub(super) struct Listed {
 #[serde(deny_unknown_fields)]
 struct Sections {
     fleet: FleetId,
+    trust: Option<PathBuf>,
+    #[serde(default)]
+    older_trusts: Vec<PathBuf>,
     #[serde(default)]
     hosts: Section,
     #[serde(default)]
@@ -52,14 +65,15 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
     Ok(text)
 }
 
-/// Parses a file: its fleet, and its logins in the order of sections and names.
-pub(super) fn parse(path: &Path, text: &str) -> Result<(FleetId, Vec<Listed>), Error> {
+/// Parses a file, and reads the trust files that it names.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Parsed, Error> {
     let lines = Lines::of(text);
     let sections: Sections = toml::from_str(text).map_err(|error| Error::Invalid {
         path: path.to_owned(),
         line: lines.at(error.span().map_or(0, |span| span.start)),
         reason: error.message().to_owned(),
     })?;
+    let signers = signers(path, &sections)?;
     let mut listed = Vec::new();
     for (section, part, logins) in [
         ("hosts", Part::Host, sections.hosts),
@@ -72,7 +86,38 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<(FleetId, Vec<Listed>), E
             Listed { name: name.into_inner(), place, part, keys }
         }));
     }
-    Ok((sections.fleet, listed))
+    Ok(Parsed { fleet: sections.fleet, listed, signers })
+}
+
+/// Reads who signs the roster.
+fn signers(path: &Path, sections: &Sections) -> Result<Option<Signers>, Error> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let load = |trust: &PathBuf| {
+        let trust = folder.join(trust);
+        let read = || -> Result<Trust, BadSigners> {
+            let found = Trust::from_toml(&std::fs::read_to_string(&trust)?)?;
+            let own = &sections.fleet;
+            if found.fleet() != own {
+                let (found, own) = (found.fleet().clone(), own.clone());
+                return Err(BadSigners::OtherFleet { found, own });
+            }
+            Ok(found)
+        };
+        read().map_err(|source| Error::Trust {
+            path: path.to_owned(),
+            trust: trust.clone(),
+            source: Box::new(source),
+        })
+    };
+    let older = sections.older_trusts.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    match (&sections.trust, sections.older_trusts.first()) {
+        (Some(trust), _) => Ok(Some(Signers { current: load(trust)?, older })),
+        (None, None) => Ok(None),
+        (None, Some(older)) => {
+            let (path, trust) = (path.to_owned(), folder.join(older));
+            Err(Error::Trust { path, trust, source: Box::new(BadSigners::NoCurrent) })
+        }
+    }
 }
 
 /// The keys of a login: a list, be it empty.

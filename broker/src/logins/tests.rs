@@ -20,7 +20,7 @@ fn refusal(text: &str) -> String {
     parse(text).expect_err(text).to_string()
 }
 
-fn find<'a>(logins: &'a Logins, name: &str) -> Option<Login<'a>> {
+fn find(logins: &Logins, name: &str) -> Option<Login> {
     logins.find(&name.parse().unwrap())
 }
 
