@@ -68,6 +68,24 @@ let
   all =
     import ./cases/subscriber.nix { inherit lib pkgs; }
     // import ./cases/broker.nix { inherit lib pkgs; };
+  # What nixpkgs would build, and run in virtual machines.
+  package = import ../../nix/package.nix {
+    inherit lib;
+    stdenv = {
+      buildPlatform.canExecute = _: true;
+      hostPlatform = { };
+    };
+    rustPlatform.buildRustPackage = arguments: arguments;
+    installShellFiles = null;
+    help2man = null;
+  };
+  checks = import ../../nix/checks {
+    inherit (pkgs) herald;
+    pkgs = {
+      inherit lib;
+      testers.runNixOSTest = test: test;
+    };
+  };
 in
 {
   # name -> what refusing it says, or null
@@ -77,4 +95,10 @@ in
     inherit lib;
     inherit (evaluate { }) options;
   };
+  # The source of the package, which is a part of this repository.
+  source = pkgs.runCommand "source" { } "ln -s ${package.src} $out";
+  # name -> the script of a test on virtual machines
+  scripts = lib.mapAttrs (
+    _: check: check.testScript { nodes.alpha.system.build.toplevel = "/nix/store/alpha"; }
+  ) checks;
 }
