@@ -89,6 +89,9 @@ let
     }
   );
 
+  # A system for another kind of machine is checked by the broker alone, when it starts.
+  runsHere = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
+
   configuration =
     pkgs.runCommand "broker.toml"
       {
@@ -101,7 +104,7 @@ let
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 \
           -subj /CN=stand-in -keyout key.pem -out certificate.pem
         mkdir state
-        herald-broker check-config --config ${checked}
+        ${lib.optionalString runsHere "herald-broker check-config --config ${checked}"}
         cp ${toml.generate "broker.toml" cfg.settings} $out
       '';
 in

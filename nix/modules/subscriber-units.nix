@@ -83,7 +83,8 @@ in
         LockPersonality = true;
         RestrictRealtime = true;
         RestrictSUIDSGID = true;
-        # The store is mounted read-only; Nix mounts it writable, in a namespace of its own.
+        # The store is mounted read-only. Nix mounts it writable: in this unit's namespace, or, as some
+        # versions do, in one of its own.
         RestrictNamespaces = "mnt";
         RestrictAddressFamilies = [
           "AF_UNIX"

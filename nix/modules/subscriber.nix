@@ -41,6 +41,9 @@ let
     }
   );
 
+  # A system for another kind of machine is checked by the daemon alone, when it starts.
+  runsHere = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
+
   # systemd-analyze is asked about the maintenance windows.
   configuration =
     pkgs.runCommand "subscriber.toml"
@@ -51,9 +54,23 @@ let
         ];
       }
       ''
-        herald-subscriber check-config --config ${checked}
+        ${lib.optionalString runsHere "herald-subscriber check-config --config ${checked}"}
         cp ${toml.generate "subscriber.toml" (unsetDropped cfg.settings)} $out
       '';
+
+  boot = config.boot.loader;
+  loader =
+    if boot.systemd-boot.enable then
+      "systemd-boot"
+    else if boot.grub.enable then
+      "grub"
+    else
+      null;
+  kernels =
+    if boot.systemd-boot.xbootldrMountPoint != null then
+      boot.systemd-boot.xbootldrMountPoint
+    else
+      boot.efi.efiSysMountPoint;
 
   # What the subscriber that runs reads of a system before it arms anything.
   about = pkgs.writeText "herald.json" (
@@ -62,6 +79,7 @@ let
       profiles = lib.attrNames cfg.settings.profiles;
       subscriber = lib.getVersion cfg.package;
       state_version = config.system.stateVersion;
+      boot_loader = loader;
     }
   );
 in
@@ -133,6 +151,7 @@ in
       profiles = lib.mapAttrs (_: unsetDropped) cfg.profiles;
       retention = { inherit (cfg.retention) systems generations; };
     }
+    // optionalAttrs (loader == "systemd-boot") { room.boot_folder = lib.mkDefault kernels; }
     // optionalAttrs (cfg.maintenanceWindow != null) { window = cfg.maintenanceWindow; }
     // optionalAttrs (cfg.consent != null) { inherit (cfg) consent; }
     // optionalAttrs (cfg.rebootIfRollBackFails != null) {

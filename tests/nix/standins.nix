@@ -73,7 +73,10 @@ let
 
   pkgs = {
     inherit runCommand writeText;
-    stdenv.hostPlatform.system = builtins.currentSystem;
+    stdenv = {
+      hostPlatform.system = builtins.currentSystem;
+      buildPlatform.canExecute = _: true;
+    };
     formats.toml = { }: {
       type = tomlValue;
       generate =
@@ -130,6 +133,12 @@ in
   module = {
     options = {
       assertions = option (types.listOf types.anything) [ ];
+      boot.loader = {
+        efi.efiSysMountPoint = option types.str "/boot";
+        grub.enable = option types.bool false;
+        systemd-boot.enable = option types.bool false;
+        systemd-boot.xbootldrMountPoint = option (types.nullOr types.str) null;
+      };
       environment.etc = option (types.attrsOf (
         types.submodule { options.source = lib.mkOption { type = types.path; }; }
       )) { };

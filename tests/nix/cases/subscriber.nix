@@ -190,6 +190,20 @@ in
         };
       };
 
+  subscriber-systemd-boot = {
+    module = {
+      imports = [ (host { }) ];
+      boot.loader = {
+        systemd-boot.enable = true;
+        efi.efiSysMountPoint = "/efi";
+      };
+    };
+    has = {
+      ${toml} = [ ''"boot_folder" = "/efi"'' ];
+      "herald.json" = [ ''"boot_loader":"systemd-boot"'' ];
+    };
+  };
+
   subscriber-old-nix = {
     module = {
       imports = [ (host { }) ];

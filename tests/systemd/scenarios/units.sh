@@ -50,6 +50,19 @@ subscriber_that_hangs() {
     passed "a subscriber that hangs is started anew by systemd"
 }
 
+# In NixOS the store is mounted read-only, and Nix mounts it anew where it writes.
+scenario_read_only_store() {
+    begin
+    in_machine $host mount -o remount,bind,ro "$FLEET/nix/store"
+    in_machine $host systemctl restart herald-subscriber
+    deployed $host read-only
+    in_machine $host findmnt --noheadings --output OPTIONS --mountpoint "$FLEET/nix/store" | grep -q '^ro' ||
+        fail "the store is not read-only any more"
+    in_machine $host mount -o remount,bind,rw "$FLEET/nix/store"
+    in_machine $host systemctl restart herald-subscriber
+    passed "a sandboxed subscriber fetches into a store that is mounted read-only"
+}
+
 # logged NAME UNIT TEXT
 logged() {
     in_machine "$1" journalctl --no-pager --unit "$2" >"$work/journal"
