@@ -211,6 +211,17 @@ in
       };
     };
 
+    enrolment.tokenFile = mkOption {
+      type = secret;
+      default = null;
+      example = "/var/lib/secrets/herald-token";
+      description = ''
+        The file with a one-time token (`herald host token`), by which the host asks to be let into the
+        fleet with the key that it makes. It may be gone once it was used, and so is no credential of the
+        unit, which would not start without it. Mode 0400, outside of the store.
+      '';
+    };
+
     tls = {
       caFile = mkOption {
         type = types.nullOr types.path;

@@ -152,6 +152,7 @@ in
       retention = { inherit (cfg.retention) systems generations; };
     }
     // optionalAttrs (loader == "systemd-boot") { room.boot_folder = lib.mkDefault kernels; }
+    // optionalAttrs (cfg.enrolment.tokenFile != null) { enrol.token = cfg.enrolment.tokenFile; }
     // optionalAttrs (cfg.maintenanceWindow != null) { window = cfg.maintenanceWindow; }
     // optionalAttrs (cfg.consent != null) { inherit (cfg) consent; }
     // optionalAttrs (cfg.rebootIfRollBackFails != null) {

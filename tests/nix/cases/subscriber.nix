@@ -144,6 +144,14 @@ in
         credentials.token = "/etc/token.cred";
       };
 
+  subscriber-enrolment = good { ${toml} = [ ''"token" = "/var/lib/secrets/token"'' ]; } {
+    enrolment.tokenFile = "/var/lib/secrets/token";
+  };
+
+  subscriber-token-in-the-store = bad "enrolment.tokenFile" {
+    enrolment.tokenFile = pkgs.writeText "token" "hush";
+  };
+
   subscriber-certificate =
     good
       {
