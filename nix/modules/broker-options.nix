@@ -9,7 +9,9 @@ let
   listener = types.submodule {
     options = {
       address = mkOption {
-        type = types.strMatching ".+:[0-9]+";
+        type = types.strMatching ".+:[0-9]+" // {
+          description = "address and port, as in [::]:8883";
+        };
         example = "[::]:8883";
         description = "An address of this machine with a port. `[::]` is all of them, IPv4 too.";
       };

@@ -123,7 +123,9 @@ in
     };
 
     broker = mkOption {
-      type = types.strMatching "(mqtts?|wss?)://.+";
+      type = types.strMatching "(mqtts?|wss?)://.+" // {
+        description = "address of a broker, as in mqtts://broker.example.org";
+      };
       example = "mqtts://broker.example.org";
       description = ''
         Where the broker is: `mqtts://host[:port]`, `wss://host[:port][/path]`, or without TLS `mqtt://`
@@ -132,7 +134,9 @@ in
     };
 
     fleet = mkOption {
-      type = types.strMatching "[a-z0-9_-]{1,63}";
+      type = types.strMatching "[a-z0-9_-]{1,63}" // {
+        description = "name of a fleet, of 1 to 63 of a-z, 0-9, _ and -";
+      };
       example = "home";
       description = "The fleet's name.";
     };

@@ -175,14 +175,16 @@ in
 
   broker-anonymous-to-all = bad "must log in" { listeners = [ (plain // { anonymous = true; }) ]; };
 
-  broker-address-without-port = bad "address" { listeners = [ (plain // { address = "[::]"; }) ]; };
+  broker-address-without-port = bad "address' is not of type `address and port" {
+    listeners = [ (plain // { address = "[::]"; }) ];
+  };
 
-  broker-bad-key = bad "home.toml" {
+  broker-bad-key = bad "home.toml, line 2: the key after the name is not base64 of 32 bytes" {
     listeners = [ plain ];
     logins.home.operators.alice = [ "alice:short" ];
   };
 
-  broker-same-key-twice = bad "home.toml" {
+  broker-same-key-twice = bad "alice and bob have the same key" {
     listeners = [ plain ];
     logins.home.operators = {
       alice = [ alice ];
@@ -205,5 +207,7 @@ in
     settings.max_conections = 10;
   };
 
-  broker-key-in-the-store = bad "listeners" { listeners = [ (tls // { key = ./broker.nix; }) ]; };
+  broker-key-in-the-store = bad "key' is not of type `null or absolute path not in the Nix store" {
+    listeners = [ (tls // { key = ./broker.nix; }) ];
+  };
 }

@@ -148,9 +148,11 @@ in
     enrolment.tokenFile = "/var/lib/secrets/token";
   };
 
-  subscriber-token-in-the-store = bad "enrolment.tokenFile" {
-    enrolment.tokenFile = pkgs.writeText "token" "hush";
-  };
+  subscriber-token-in-the-store =
+    bad "enrolment.tokenFile' is not of type `null or absolute path not in the Nix store"
+      {
+        enrolment.tokenFile = pkgs.writeText "token" "hush";
+      };
 
   subscriber-certificate =
     good
@@ -253,7 +255,9 @@ in
 
   subscriber-no-key = bad "trust.release.keys is empty" { trust = { }; };
 
-  subscriber-not-a-key = bad "trust.toml" { trust.release.keys = [ "alice:short" ]; };
+  subscriber-not-a-key = bad "the key after the name is not base64 of 32 bytes" {
+    trust.release.keys = [ "alice:short" ];
+  };
 
   subscriber-beacons-by-nobody = bad "nobody could sign beacons" {
     trust.release.keys = [ "alice:${alice}" ];
@@ -272,10 +276,10 @@ in
       enable = true;
       broker = "mqtts://broker.example.org";
     };
-    refused = "services.herald.subscriber.fleet";
+    refused = "services.herald.subscriber.fleet' was accessed but has no value defined";
   };
 
-  subscriber-broker-without-scheme = bad "services.herald.subscriber.broker" {
+  subscriber-broker-without-scheme = bad "broker' is not of type `address of a broker" {
     broker = "broker.example.org";
   };
 
@@ -292,16 +296,20 @@ in
     };
   };
 
-  subscriber-bad-health-check = bad "web.toml" { healthChecks.web.http = "https://example.org"; };
+  subscriber-bad-health-check = bad "for TLS, let a command check run curl" {
+    healthChecks.web.http = "https://example.org";
+  };
 
-  subscriber-two-checks-in-one = bad "healthChecks.web" {
+  subscriber-two-checks-in-one = bad "healthChecks.web' is not of type `attribute-tagged union" {
     healthChecks.web = {
       tcp = "127.0.0.1:22";
       unit = "nginx.service";
     };
   };
 
-  subscriber-one-system-kept = bad "retention.systems" { retention.systems = 1; };
+  subscriber-one-system-kept = bad "retention.systems' is not of type `integer between 2 and 16" {
+    retention.systems = 1;
+  };
 
   subscriber-password-in-the-open = bad "is not sent to mqtt://broker" {
     broker = "mqtt://broker.example.org";
@@ -315,12 +323,14 @@ in
     login.kind = "password";
   };
 
-  subscriber-password-in-the-store = bad "login.passwordFile" {
-    login = {
-      kind = "password";
-      passwordFile = pkgs.writeText "password" "hush";
-    };
-  };
+  subscriber-password-in-the-store =
+    bad "login.passwordFile' is not of type `null or absolute path not in the Nix store"
+      {
+        login = {
+          kind = "password";
+          passwordFile = pkgs.writeText "password" "hush";
+        };
+      };
 
   subscriber-half-a-certificate = bad "set both certificateFile and keyFile" {
     tls.certificateFile = "/etc/herald/host.pem";
