@@ -35,6 +35,7 @@ use crate::{
     retention::Generations,
     revocations::Revocations,
     trust_file::TrustFile,
+    watchdog,
 };
 
 /// How many requests of people at the host wait for their turn.
@@ -195,6 +196,7 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<Stop> {
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // The state is read: that is what others may wait for. A connection may take its time.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tokio::task::spawn_local(watchdog::feed());
 
     let stop = tokio::select! {
         () = link.listen(inbox) => anyhow::bail!("the MQTT client ended"),

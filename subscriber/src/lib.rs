@@ -32,3 +32,4 @@ pub mod roll_back;
 pub mod room;
 pub mod runner;
 pub mod trust_file;
+mod watchdog;

@@ -21,6 +21,14 @@ host_add() {
     # As in NixOS, the units are those of the system that runs.
     ln -s /run/current-system/etc/systemd/system "$at/changes/etc/systemd/system"
     cp "$at/conf/nix.conf" "$at/changes/etc/nix/nix.conf"
+    # Of the coreutils that NixOS has, this is in a package of its own in Debian.
+    mkdir -p "$at/changes/usr/bin"
+    printf '#!/bin/sh\nkill "$@"\n' >"$at/changes/usr/bin/kill"
+    chmod +x "$at/changes/usr/bin/kill"
+    # The broker's user, as NixOS makes it.
+    cp "$image/etc/"{passwd,group} "$at/changes/etc/"
+    echo 'herald-broker:x:980:980::/var/empty:/usr/sbin/nologin' >>"$at/changes/etc/passwd"
+    echo 'herald-broker:x:980:' >>"$at/changes/etc/group"
     install "$suite"/boot-{loader,once} "$at/changes/usr/local/sbin"
     host_configuration "$1" >"$at/subscriber.toml"
     sed "s,^state_dir.*,state_dir = \"$at/state\"," "$at/subscriber.toml" >"$at/outside.toml"
@@ -59,7 +67,7 @@ host_build() {
             nix-build "$suite/system.nix" --no-out-link --argstr host "$name" --argstr label "$label" \
             --argstr subscriber "${subscribers[$name]}" \
             --argstr configuration "$FLEET/hosts/$name/subscriber.toml" \
-            --argstr trust "$FLEET/trust.toml" --argstr address "${addresses[$name]}/24" "${@:3}"
+            --argstr trust "$FLEET/trust.toml" --argstr address "${addresses[$name]}/24" --argstr cache "$FLEET/cache" "${@:3}"
     ) || fail "$label can't be built"
     cache_push "$path"
 }

@@ -8,6 +8,7 @@
   subscriber, # the subscriber's program, an absolute path
   configuration, # the subscriber's configuration but for the trust file, an absolute path
   trust, # the trust file, an absolute path
+  cache, # the folder of the binary cache
   address, # the machine's address and prefix length
   activation ? "good", # good | fails | late-fail | incompatible: see switch-to-configuration
   hook ? "", # shell text that activating runs, in the new system
@@ -90,49 +91,45 @@ let
     X-StopIfChanged=false
   '';
 
-  # KillMode: what is under way for the subscriber is in units of its own.
-  subscriberUnit = file "herald-subscriber.service" ''
-    [Unit]
-    Description=Herald subscriber
+  # The units that the NixOS modules generate (tests/nix/units), with what they name of packages found
+  # where Debian has it.
+  generated =
+    name: places: more:
+    let
+      text = builtins.readFile (../nix/units + "/${name}");
+      named = builtins.filter builtins.isList (builtins.split "(@[A-Za-z0-9._-]+@)" text);
+      others = map builtins.head named;
+    in
+    file name (
+      builtins.replaceStrings (builtins.attrNames places ++ others) (
+        builtins.attrValues places ++ map (_: "/usr") others
+      ) text
+      + more
+    );
+
+  subscriberUnit = generated "herald-subscriber.service" {
+    "@herald@/bin/herald-subscriber" = "${from "herald-subscriber" subscriber}";
+    "@subscriber.toml@" = subscriberConfiguration;
+  } "";
+  deadManUnit = generated "herald-deadman.service" { } "";
+  # Restarted with every version, as its text is another.
+  brokerUnit = generated "herald-broker.service" {
+    "@herald@/bin/herald-broker" = "${from "herald-broker" broker}";
+    "@broker.toml@" = "${from "broker.toml" brokerConfiguration}";
+  } "# ${label}";
+
+  # What differs here: the store is in a folder below /tmp, of which a unit has its own.
+  place = file "place.conf" ''
     [Service]
-    Type=notify
-    ExecStart=${from "herald-subscriber" subscriber} run --config ${subscriberConfiguration}
-    KillMode=mixed
-    Restart=on-failure
-    RestartSec=1
     Environment=NIX_STORE_DIR=${builtins.storeDir} NIX_STATE_DIR=/nix/var/nix NIX_CONF_DIR=/etc/nix
-    X-RestartIfChanged=false
+    BindPaths=${builtins.storeDir}
+    BindReadOnlyPaths=${cache}
   '';
-
-  # Goes back from a system that was booted once and whose own subscriber does not work: its program
-  # is a link to the one that armed this.
-  deadManUnit = file "herald-deadman.service" ''
+  brokerPlace = file "place.conf" ''
     [Unit]
-    Description=Herald's way back from this boot
-    DefaultDependencies=no
-    IgnoreOnIsolate=yes
-    ConditionPathExists=/var/lib/herald/system/dead-man
-    ConditionPathExistsGlob=|/var/lib/herald/*/armed-*
-    ConditionPathExistsGlob=|/var/lib/herald/*/rollback-*
-    [Service]
-    Type=exec
-    ExecStart=/var/lib/herald/system/dead-man dead-man --state-dir /var/lib/herald
-    Restart=on-failure
-    OOMScoreAdjust=-1000
-  '';
-
-  # X-StopIfChanged: hosts lose their broker for a moment, not for the whole activation.
-  brokerUnit = file "herald-broker.service" ''
-    [Unit]
-    Description=Herald broker ${label}
     After=network.service
     [Service]
-    Type=notify
-    ExecStart=${from "herald-broker" broker} --config ${from "broker.toml" brokerConfiguration}
-    StateDirectory=herald-broker
-    Restart=on-failure
-    RestartSec=1
-    X-StopIfChanged=false
+    BindReadOnlyPaths=${builtins.storeDir}
   '';
 
   steadyUnit = file "steady.service" "[Service]\nExecStart=/bin/sleep infinity";
@@ -147,13 +144,24 @@ let
     }
     unit ${networkUnit} network.service
     unit ${subscriberUnit} herald-subscriber.service
+    mkdir $out/herald-subscriber.service.d
+    ln -s ${place} $out/herald-subscriber.service.d/place.conf
     unit ${steadyUnit} steady.service
     ln -s ${deadManUnit} $out/herald-deadman.service
     mkdir $out/sysinit.target.wants
     ln -s ../herald-deadman.service $out/sysinit.target.wants
     ${if web == "absent" then "" else "unit ${webUnit} web.service"}
     ${if extra == "" then "" else "unit ${extraUnit} ${extra}"}
-    ${if broker == "" then "" else "unit ${brokerUnit} herald-broker.service"}
+    ${
+      if broker == "" then
+        ""
+      else
+        ''
+          unit ${brokerUnit} herald-broker.service
+          mkdir $out/herald-broker.service.d
+          ln -s ${brokerPlace} $out/herald-broker.service.d/place.conf
+        ''
+    }
   '';
 
   etc = run "etc" ''

@@ -21,6 +21,7 @@ scenario_broker() {
     done
     neighbours_deployed
     neighbours_rolled_back
+    units_hold epsilon delta
     for name in "${neighbours[@]}"; do
         nothing_is_left "$name"
         machine_stop "$name"

@@ -1,0 +1,23 @@
+# What working on Herald takes: `nix develop`, or `nix-shell`.
+{
+  pkgs ? import <nixpkgs> { },
+}:
+
+pkgs.mkShell {
+  packages = with pkgs; [
+    cargo
+    cargo-nextest
+    clippy
+    deadnix
+    help2man
+    mosquitto
+    nats-server
+    nixfmt
+    openssl
+    python3
+    rust-analyzer
+    rustc
+    rustfmt
+    shellcheck
+  ];
+}

@@ -1,0 +1,213 @@
+# Configurations of the broker, good and bad; see subscriber.nix.
+{ lib, ... }:
+
+let
+  alice = "alice-login:iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=";
+  web = "web-1:6kpsY+Kcxq+Q1SrSHO2j7bTKyDMoAd0uC8xt5b4WEtI=";
+
+  broker = more: {
+    services.herald.broker = {
+      enable = true;
+      names = [ "broker.example.org" ];
+      logins.home = {
+        hosts.web-1 = [ web ];
+        operators.alice = [ alice ];
+        rollouts.conductor = [ ];
+        monitors.grafana = [ ];
+      };
+    }
+    // more;
+  };
+  plain = {
+    address = "192.0.2.1:1883";
+    transport = "tcp";
+    plaintext = true;
+  };
+  tls = {
+    address = "[::]:8883";
+    certificate = "/etc/broker.pem";
+    key = "/run/secrets/broker.key";
+  };
+  bad = refused: more: {
+    module = broker more;
+    inherit refused;
+  };
+
+  unit = "units/herald-broker.service";
+in
+{
+  broker = {
+    module = broker { listeners = [ plain ]; };
+    has = {
+      ${unit} = [
+        "X-StopIfChanged=false"
+        "X-Reload-Triggers="
+        "ExecReload="
+        "User=herald-broker"
+        "StateDirectory=herald-broker"
+        "LimitNOFILE=13024"
+        "PrivateUsers=true"
+      ];
+      "etc/herald-broker/home.toml" = [
+        ''"fleet" = "home"''
+        alice
+        web
+        ''"grafana" = [  ]''
+      ];
+      facts = [
+        "users=herald-broker"
+        "groups=herald-broker"
+      ];
+    };
+    lacks = {
+      ${unit} = [
+        "network-online"
+        "LoadCredential"
+      ];
+      facts = [ "1883" ];
+    };
+  };
+
+  broker-all-listeners = {
+    module = {
+      imports = [
+        (broker {
+          openFirewall = true;
+          metrics = "127.0.0.1:9464";
+          passwordFile = "/run/secrets/passwords";
+          listeners = [
+            {
+              address = "127.0.0.1:1883";
+              transport = "tcp";
+              anonymous = true;
+            }
+            {
+              address = "[::]:8883";
+              useACMEHost = "broker.example.org";
+            }
+            {
+              address = "[::]:443";
+              transport = "secure-websocket";
+              useACMEHost = "broker.example.org";
+              path = "/";
+            }
+            (
+              tls
+              // {
+                address = "[::]:8884";
+                clientCA = "/etc/clients.pem";
+                clientCertificate = "required";
+              }
+            )
+          ];
+        })
+      ];
+      security.acme.certs."broker.example.org".webroot = "/var/lib/acme/challenges";
+    };
+    has = {
+      ${unit} = [
+        "LoadCredential=passwords:/run/secrets/passwords"
+        "SupplementaryGroups=acme"
+        "AmbientCapabilities=CAP_NET_BIND_SERVICE"
+        "PrivateUsers=false"
+        "Wants=acme-broker.example.org.service"
+      ];
+      facts = [
+        "ports=8883 443 8884"
+        "reloads=herald-broker.service"
+      ];
+    };
+  };
+
+  broker-limits = {
+    module = broker {
+      listeners = [ tls ];
+      stateDir = "/srv/herald";
+      limits = {
+        connections = 40000;
+        connectionsPerAddress = 40000;
+        retained = 1000000;
+      };
+      settings.slow_after = "30s";
+    };
+    has = {
+      ${unit} = [
+        "LimitNOFILE=41024"
+        "ReadWritePaths=/srv/herald"
+      ];
+      facts = [ "tmpfiles=d /srv/herald 0700 herald-broker" ];
+    };
+    lacks.${unit} = [ "StateDirectory=" ];
+  };
+
+  broker-and-subscriber = {
+    module = {
+      imports = [ (broker { listeners = [ plain ]; }) ];
+      networking.hostName = "hub";
+      services.herald.subscriber = {
+        enable = true;
+        broker = "mqtt://192.0.2.1";
+        fleet = "home";
+        trust.release.keys = [ web ];
+        login.brokerName = "broker.example.org";
+      };
+    };
+    has = {
+      ${unit} = [ "herald-broker --config" ];
+      "units/herald-subscriber.service" = [ "herald-subscriber run --config" ];
+    };
+  };
+
+  broker-no-listener = bad "listeners is empty: nobody could connect" { };
+
+  broker-no-logins = bad "nobody could log in" {
+    listeners = [ plain ];
+    logins = lib.mkForce { };
+  };
+
+  broker-tls-without-key = bad "which needs either useACMEHost, or certificate and key" {
+    listeners = [ (tls // { key = null; }) ];
+  };
+
+  broker-in-the-clear = bad "choose tls, or set `plaintext = true`" {
+    listeners = [ (plain // { plaintext = false; }) ];
+  };
+
+  broker-anonymous-to-all = bad "must log in" { listeners = [ (plain // { anonymous = true; }) ]; };
+
+  broker-address-without-port = bad "address' is not of type `address and port" {
+    listeners = [ (plain // { address = "[::]"; }) ];
+  };
+
+  broker-bad-key = bad "home.toml, line 2: the key after the name is not base64 of 32 bytes" {
+    listeners = [ plain ];
+    logins.home.operators.alice = [ "alice:short" ];
+  };
+
+  broker-same-key-twice = bad "alice and bob have the same key" {
+    listeners = [ plain ];
+    logins.home.operators = {
+      alice = [ alice ];
+      bob = [ alice ];
+    };
+  };
+
+  broker-metrics-for-all = bad "is not a loopback address" {
+    listeners = [ plain ];
+    metrics = "0.0.0.0:9464";
+  };
+
+  broker-limit-out-of-range = bad "is not between 1 and 100000" {
+    listeners = [ plain ];
+    limits.connections = 0;
+  };
+
+  broker-misspelt-setting = bad "unknown field `max_conections`" {
+    listeners = [ plain ];
+    settings.max_conections = 10;
+  };
+
+  broker-key-in-the-store = bad "key' is not of type `null or absolute path not in the Nix store" {
+    listeners = [ (tls // { key = ./broker.nix; }) ];
+  };
+}

@@ -1,0 +1,104 @@
+# Evaluates configurations with the modules, and builds what comes of them: one folder for each, with
+# its units, what it has in /etc, and facts about the system. Building it runs `check-config`, and looks
+# for what the case says must be there.
+#
+#   nix-build tests/nix --arg lib 'import LIB' --argstr programs DIR -A cases.NAME
+{
+  lib,
+  programs ? "/nonexistent", # the folder of Herald's programs, an absolute path
+}:
+
+let
+  standins = import ./standins.nix { inherit lib programs; };
+  inherit (standins) pkgs;
+
+  evaluate =
+    module:
+    lib.evalModules {
+      specialArgs = { inherit pkgs; };
+      modules = [
+        standins.module
+        ../../nix/modules/subscriber.nix
+        ../../nix/modules/broker.nix
+        module
+      ];
+    };
+
+  # As NixOS: what does not hold ends the evaluation.
+  system =
+    name: case:
+    let
+      inherit (evaluate case.module) config;
+      failed = map (one: one.message) (lib.filter (one: !one.assertion) config.assertions);
+      facts = pkgs.writeText "facts" (
+        lib.generators.toKeyValue { } {
+          users = toString (lib.attrNames config.users.users);
+          groups = toString (lib.attrNames config.users.groups);
+          ports = toString config.networking.firewall.allowedTCPPorts;
+          tmpfiles = toString config.systemd.tmpfiles.rules;
+          fsync = toString (config.nix.settings.fsync-store-paths or "no");
+          watchdog = config.systemd.settings.Manager.RuntimeWatchdogSec or "no";
+          reloads = toString (
+            lib.concatMap (one: one.reloadServices) (lib.attrValues config.security.acme.certs)
+          );
+        }
+      );
+      link = target: file: "mkdir -p $(dirname ${target}); ln -s ${file} ${target}";
+      units = lib.mapAttrsToList (
+        unit: service: link "$out/units/${unit}.service" (pkgs.writeText "${unit}.service" service.text)
+      ) config.systemd.services;
+      etc = lib.mapAttrsToList (file: entry: link "$out/etc/${file}" entry.source) config.environment.etc;
+      has = file: line: "has ${file} ${lib.escapeShellArg line}";
+      lacks = file: text: "lacks ${file} ${lib.escapeShellArg text}";
+      each = check: files: lib.concatLists (lib.mapAttrsToList (file: map (check file)) files);
+    in
+    if failed != [ ] then
+      throw "Failed assertions:\n${lib.concatMapStrings (message: "- ${message}\n") failed}"
+    else
+      pkgs.runCommand "configuration-${name}" { } ''
+        has() { grep -qF -- "$2" $out/$1 || { echo "$1 has no: $2" >&2; cat $out/$1 >&2; exit 1; }; }
+        lacks() { if grep -F -- "$2" $out/$1; then echo "$1 has: $2" >&2; exit 1; fi; }
+        mkdir $out
+        ${lib.concatStringsSep "\n" (units ++ etc)}
+        ln -s ${facts} $out/facts
+        ${config.system.systemBuilderCommands}
+        ${lib.concatStringsSep "\n" (each has (case.has or { }) ++ each lacks (case.lacks or { }))}
+      '';
+
+  all =
+    import ./cases/subscriber.nix { inherit lib pkgs; }
+    // import ./cases/broker.nix { inherit lib pkgs; };
+  # What nixpkgs would build, and run in virtual machines.
+  package = import ../../nix/package.nix {
+    inherit lib;
+    stdenv = {
+      buildPlatform.canExecute = _: true;
+      hostPlatform = { };
+    };
+    rustPlatform.buildRustPackage = arguments: arguments;
+    installShellFiles = null;
+    help2man = null;
+  };
+  checks = import ../../nix/checks {
+    inherit (pkgs) herald;
+    pkgs = {
+      inherit lib;
+      testers.runNixOSTest = test: test;
+    };
+  };
+in
+{
+  # name -> what refusing it says, or null
+  refused = lib.mapAttrs (_: case: case.refused or null) all;
+  cases = lib.mapAttrs system all;
+  options = import ./options.nix {
+    inherit lib;
+    inherit (evaluate { }) options;
+  };
+  # The source of the package, which is a part of this repository.
+  source = pkgs.runCommand "source" { } "ln -s ${package.src} $out";
+  # name -> the script of a test on virtual machines
+  scripts = lib.mapAttrs (
+    _: check: check.testScript { nodes.alpha.system.build.toplevel = "/nix/store/alpha"; }
+  ) checks;
+}

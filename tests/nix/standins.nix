@@ -1,0 +1,163 @@
+# What the modules use of nixpkgs beside its `lib`: packages, and a few options of NixOS. Everything
+# here is as small as it can be, but what builds is really built, and the programs of Herald are real.
+{
+  lib,
+  programs, # the folder of Herald's programs, an absolute path
+}:
+
+let
+  # Builders are /bin/sh with the caller's PATH, so `sandbox = false`.
+  runCommand =
+    name: environment: script:
+    derivation (
+      removeAttrs environment [ "nativeBuildInputs" ]
+      // {
+        inherit name;
+        system = builtins.currentSystem;
+        builder = "/bin/sh";
+        args = [
+          "-euc"
+          script
+        ];
+        PATH = lib.concatStringsSep ":" (
+          map (input: "${input}/bin") (environment.nativeBuildInputs or [ ]) ++ [ (builtins.getEnv "PATH") ]
+        );
+      }
+    );
+
+  writeText =
+    name: text:
+    runCommand name {
+      inherit text;
+      passAsFile = [ "text" ];
+    } "cp $textPath $out";
+
+  package = name: version: {
+    inherit name version;
+    value = runCommand name { } "mkdir -p $out/bin" // {
+      inherit version;
+      pname = name;
+    };
+  };
+
+  # Inline tables and arrays, which TOML has too, make a generator of a few lines.
+  toToml =
+    value:
+    if value == null then
+      throw "TOML has no null"
+    else if lib.isDerivation value then
+      builtins.toJSON "${value}"
+    else if lib.isAttrs value then
+      "{ ${lib.concatStringsSep ", " (lib.mapAttrsToList keyValue value)} }"
+    else if lib.isList value then
+      "[ ${lib.concatMapStringsSep ", " toToml value} ]"
+    else
+      builtins.toJSON value;
+  keyValue = name: value: "${builtins.toJSON name} = ${toToml value}";
+
+  # The type is that of nixpkgs.
+  tomlValue =
+    with lib.types;
+    oneOf [
+      bool
+      int
+      float
+      str
+      path
+      (attrsOf tomlValue)
+      (listOf tomlValue)
+    ]
+    // {
+      description = "TOML value";
+    };
+
+  pkgs = {
+    inherit runCommand writeText;
+    stdenv = {
+      hostPlatform.system = builtins.currentSystem;
+      buildPlatform.canExecute = _: true;
+    };
+    formats.toml = { }: {
+      type = tomlValue;
+      generate =
+        name: value:
+        writeText name (lib.concatStrings (lib.mapAttrsToList (n: v: keyValue n v + "\n") value));
+    };
+    herald =
+      runCommand "herald" { } ''
+        mkdir -p $out/bin
+        for program in herald herald-broker herald-subscriber; do
+          ln -s ${programs}/$program $out/bin
+        done
+      ''
+      // {
+        version = "0.1.0";
+        stateFormats = [ 0 ];
+      };
+  }
+  // lib.listToAttrs [
+    (package "coreutils" "9")
+    (package "findutils" "4")
+    (package "gnugrep" "3")
+    (package "gnused" "4")
+    (package "libnotify" "0.8")
+    (package "nix" "2.31")
+    (package "openssl" "3")
+    (package "systemd" "258")
+    (package "util-linux" "2")
+  ];
+
+  anything = lib.mkOption {
+    type = lib.types.anything;
+    default = { };
+  };
+  option = type: default: lib.mkOption { inherit type default; };
+  inherit (lib) types;
+  texts = option (types.listOf types.str) [ ];
+
+  certificate =
+    { name, ... }:
+    {
+      options = {
+        directory = option types.str "/var/lib/acme/${name}";
+        group = option types.str "acme";
+        reloadServices = texts;
+        webroot = option (types.nullOr types.str) null;
+      };
+    };
+in
+{
+  inherit pkgs;
+
+  # The options of NixOS that the modules set or read.
+  module = {
+    options = {
+      assertions = option (types.listOf types.anything) [ ];
+      boot.loader = {
+        efi.efiSysMountPoint = option types.str "/boot";
+        grub.enable = option types.bool false;
+        systemd-boot.enable = option types.bool false;
+        systemd-boot.xbootldrMountPoint = option (types.nullOr types.str) null;
+      };
+      environment.etc = option (types.attrsOf (
+        types.submodule { options.source = lib.mkOption { type = types.path; }; }
+      )) { };
+      environment.systemPackages = option (types.listOf types.package) [ ];
+      networking.hostName = option types.str "nixos";
+      networking.firewall.allowedTCPPorts = option (types.listOf types.port) [ ];
+      nix.package = option types.package pkgs.nix;
+      nix.settings = anything;
+      security.acme.certs = option (types.attrsOf (types.submodule certificate)) { };
+      system.stateVersion = option types.str "25.11";
+      system.systemBuilderCommands = option types.lines "";
+      systemd.package = option types.package pkgs.systemd;
+      systemd.services = option (types.attrsOf (
+        types.submodule (import ./service.nix { inherit lib pkgs; })
+      )) { };
+      systemd.settings.Manager = anything;
+      systemd.tmpfiles.rules = texts;
+      users.users = anything;
+      users.groups = anything;
+    };
+  };
+}
