@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    alice, alpha, beacon, carol, fleet, host, host_key, log, order, presence, reader, report,
-    trust, trust_with_beacons,
+    alice, alpha, beacon, carol, enrol_request, fleet, host, host_key, log, order, presence,
+    reader, report, roster_entry, sign_entry, token, trust, trust_with_beacons,
 };
 use herald_proto::{
     codec,
@@ -12,7 +12,8 @@ use herald_proto::{
     presence::{Liveness, Presence},
     report::Report,
     signing::{
-        HostMessage, sign_as_host, sign_beacon, verify_beacon, verify_from_host, verify_order,
+        HostMessage, sign_as_host, sign_beacon, sign_enrol_request, verify_beacon,
+        verify_enrol_request, verify_from_host, verify_order, verify_roster_entry,
     },
 };
 
@@ -50,6 +51,22 @@ fn a_beacon_is_refused_after_every_single_damage() {
     let trust = trust_with_beacons();
     let message = sign_beacon(&beacon(), &[&carol()]);
     every_damage_is_refused(&message, |bytes| verify_beacon(bytes, &trust).is_ok());
+}
+
+#[test]
+fn a_request_to_be_let_in_is_refused_after_every_single_damage() {
+    let token = token();
+    let message = sign_enrol_request(&enrol_request(), &token, &alpha());
+    every_damage_is_refused(&message, |bytes| {
+        verify_enrol_request(bytes, &fleet(), token.public()).is_ok()
+    });
+}
+
+#[test]
+fn an_entry_of_the_roster_is_refused_after_every_single_damage() {
+    let trust = trust(2, &[&alice(), &carol()]);
+    let message = sign_entry(&roster_entry(), &[&alice(), &carol()]);
+    every_damage_is_refused(&message, |bytes| verify_roster_entry(bytes, &trust).is_ok());
 }
 
 #[test]

@@ -3,11 +3,13 @@
 Each reader takes a decoded CBOR item and gives its JSON form, or raises `Refused`.
 """
 
+import base64
 import ipaddress
 import re
 import uuid
 
 from cbor import malformed
+from curve import is_usable
 
 REFUSE, IGNORE = "refuse", "ignore"
 
@@ -69,6 +71,11 @@ def span(item):
     millis = uint(64)(item)
     need(millis <= 366 * 86_400_000, "a span of at most a year")
     return {"secs": millis // 1000, "nanos": millis % 1000 * 1_000_000}
+
+
+def public_key(item):
+    need(type(item) is bytes and len(item) == 32 and is_usable(item), "a key that can be used")
+    return base64.b64encode(item).decode()
 
 
 def items(reader):
@@ -327,6 +334,30 @@ class Messages:
         )
         self.beacon = fields(
             [(1, "version", uint(16)), (2, "fleet", FLEET), (3, "issued_at", TIME)], REFUSE
+        )
+        self.enrol = fields(
+            [
+                (1, "version", uint(16)),
+                (2, "fleet", FLEET),
+                (3, "host", HOST),
+                (4, "key", public_key),
+                (5, "time", TIME),
+                (6, "agent", prose),
+                (7, "system", SYSTEM),
+            ],
+            IGNORE,
+        )
+        token = fields([(1, "key", public_key), (2, "expires_at", TIME)], REFUSE)
+        self.roster = fields(
+            [
+                (1, "version", uint(16)),
+                (2, "fleet", FLEET),
+                (3, "host", HOST),
+                (4, "number", uint(64)),
+                (5, "key", public_key, None),
+                (6, "token", token, None),
+            ],
+            REFUSE,
         )
         self.log = fields(
             [

@@ -25,7 +25,12 @@ use crate::common::{
     release, report, seal, target, toplevel, tree, trust_text, trust_text_with_beacons,
 };
 
-fn good(about: &str, verify: Reader, content: serde_json::Value, message: &[u8]) -> Vector {
+pub(super) fn good(
+    about: &str,
+    verify: Reader,
+    content: serde_json::Value,
+    message: &[u8],
+) -> Vector {
     Vector {
         about: about.into(),
         verify,
@@ -44,6 +49,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vector)> {
     all.extend(beacons());
     all.extend(super::files::good());
     all.extend(logs());
+    all.extend(super::enrolling::good());
     all
 }
 

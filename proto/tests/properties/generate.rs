@@ -9,11 +9,13 @@ use std::{
 use herald_proto::{
     beacon::Beacon,
     codec::{Bytes, Value},
+    enrol::{EnrolRequest, RosterEntry, Token},
     http::HttpCheck,
     id::{
         BootId, ClosureDigest, Incarnation, MerkleHash, MessageDigest, ReleaseId, Sequence,
         TargetHash, TrustDigest,
     },
+    key::{BareKey, SecretKey},
     log::{Log, Program},
     order::SealedOrder,
     plan::Plan,
@@ -274,6 +276,42 @@ pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
         fleet,
         issued_at,
     })
+}
+
+fn key() -> impl Strategy<Value = BareKey> {
+    any::<[u8; 32]>().prop_map(|seed| {
+        let key = SecretKey::from_seed(parse("key"), &seed).expect("no seed makes a weak key");
+        BareKey::from(key.public())
+    })
+}
+
+pub(crate) fn enrol_request() -> impl Strategy<Value = EnrolRequest> {
+    let whom = (any::<u16>(), name(), name(), key());
+    let what = (time(), prose(), text("[a-z0-9_]{1,10}-[a-z0-9_-]{1,10}"));
+    (whom, what).prop_map(|((version, fleet, host, key), (time, agent, system))| EnrolRequest {
+        version,
+        fleet,
+        host,
+        key,
+        time,
+        agent,
+        system,
+    })
+}
+
+pub(crate) fn roster_entry() -> impl Strategy<Value = RosterEntry> {
+    let token = (key(), time()).prop_map(|(key, expires_at)| Token { key, expires_at });
+    let whom = (any::<u16>(), name(), name(), any::<u64>());
+    (whom, option::of(key()), option::of(token)).prop_map(
+        |((version, fleet, host, number), key, token)| RosterEntry {
+            version,
+            fleet,
+            host,
+            number: Sequence::new(number),
+            key,
+            token,
+        },
+    )
 }
 
 pub(crate) fn log() -> impl Strategy<Value = Log> {
