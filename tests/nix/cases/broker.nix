@@ -77,7 +77,7 @@ in
           passwordFile = "/run/secrets/passwords";
           listeners = [
             {
-              address = "127.0.0.1:1883";
+              address = "127.0.0.1:1884";
               transport = "tcp";
               anonymous = true;
             }
@@ -111,6 +111,11 @@ in
         "AmbientCapabilities=CAP_NET_BIND_SERVICE"
         "PrivateUsers=false"
         "Wants=acme-broker.example.org.service"
+      ];
+      "broker.toml" = [
+        ''"passwords" = "/run/credentials/herald-broker.service/passwords"''
+        ''"certificate" = "/var/lib/acme/broker.example.org/fullchain.pem"''
+        ''"client_ca" = "/etc/clients.pem"''
       ];
       facts = [
         "ports=8883 443 8884"
