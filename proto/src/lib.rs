@@ -28,6 +28,7 @@ pub mod release_file;
 pub mod report;
 pub mod signing;
 pub mod store_path;
+pub mod substituter;
 pub mod target;
 pub mod text;
 pub mod time;

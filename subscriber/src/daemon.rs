@@ -113,13 +113,16 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<()> {
             clock: Box::new(move || clock.now()),
             memory: Box::new(memory),
             machine: Box::new(systems(Arc::clone(&os), &profile, config.runner, &link)),
-            closures: Box::new(Nix::new(
-                Arc::clone(&os),
-                &config.store_dir,
-                roots,
-                unsynced.clone(),
-                config.room.clone(),
-            )),
+            closures: Box::new(
+                Nix::new(
+                    Arc::clone(&os),
+                    &config.store_dir,
+                    roots,
+                    unsynced.clone(),
+                    config.room.clone(),
+                )
+                .allowing(config.allowed_substituters.clone()),
+            ),
             activation: Box::new(Activator::new(
                 &name,
                 &profile,

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use herald_subscriber::{
+    adapters::nix_settings,
     commands::{self, Exit},
     commit,
     config::Config,
@@ -112,6 +113,9 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
             let (config, trust) = Config::load(&path)?;
             config.check_windows(&path).await?;
             let checks = config.check_health()?;
+            for warning in nix_settings::warnings(&Linux).await {
+                eprintln!("warning: {warning}");
+            }
             let (keys, threshold) = (trust.release().keys().count(), trust.release().threshold());
             println!(
                 "{}: host {} of fleet {}; releases need {threshold} of {keys} keys; {checks} health \
