@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path};
 
-use herald_tests::{Cache, Fleet, wait_for};
+use herald_tests::{Cache, Fleet, Manner, wait_for};
 
 /// Makes a fleet of one host with further settings, and a cache that is not in its nix.conf.
 fn fleet(settings: impl Fn(&Cache) -> String) -> (Fleet, Cache) {
@@ -82,4 +82,43 @@ fn a_cache_that_a_release_names_needs_signatures_as_any_other() {
     assert!(detail.contains("signed by any of the keys"), "{detail}");
     assert!(cache.asked() > 0);
     assert!(!has(&fleet, &system));
+}
+
+#[test]
+fn data_without_an_end_are_cut_off_where_they_exceed_what_was_announced_and_a_good_cache_helps() {
+    let (fleet, cache) = fleet(allowing);
+    let key = fleet.path("cache.key");
+    cache.send(Manner::Endless);
+    let system = publish(&fleet, &cache, "1", Some(&key), &[]);
+    let report = fleet.wait_for_phase("alpha", "failed");
+    assert_eq!(report["code"], "closure-mismatch");
+    let detail = report["detail"].as_str().unwrap();
+    assert!(detail.contains("a cache sends more of") && detail.contains("announced"), "{detail}");
+    let first = fleet.host("alpha").first_system.clone();
+    fleet.host("alpha").assert_settled_on(&first);
+    assert!(!has(&fleet, &system));
+
+    cache.send(Manner::Honest);
+    let system = publish(&fleet, &cache, "1", Some(&key), &[]);
+    fleet.wait_for_phase("alpha", "succeeded");
+    fleet.host("alpha").assert_settled_on(&system);
+}
+
+#[test]
+fn a_cache_that_drips_ends_with_the_limit_of_the_order_and_a_good_cache_helps() {
+    let (fleet, cache) = fleet(allowing);
+    let key = fleet.path("cache.key");
+    cache.send(Manner::Drips);
+    publish(&fleet, &cache, "1", Some(&key), &["--realise-within", "4s"]);
+    let report = fleet.wait_for_phase("alpha", "timed-out");
+    assert_eq!(report["code"], "limit-reached");
+    let first = fleet.host("alpha").first_system.clone();
+    fleet.host("alpha").assert_settled_on(&first);
+    let log = fleet.host("alpha").log();
+    assert!(log.contains("the manifest does not come in time"), "{log}");
+
+    cache.send(Manner::Honest);
+    let system = publish(&fleet, &cache, "1", Some(&key), &["--realise-within", "60s"]);
+    fleet.wait_for_phase("alpha", "succeeded");
+    fleet.host("alpha").assert_settled_on(&system);
 }

@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     command::{self, CommandFailed},
-    fetched::{Fetched, Missing},
+    fetched::{Fetched, Missing, News, TooMuch},
     poisoned::Disposed,
     unsynced::Unsynced,
 };
@@ -122,6 +122,7 @@ impl Nix {
         let mut realise = command::program("nix-store");
         realise.env("XDG_CACHE_HOME", self.unsynced.cache());
         realise.arg("--realise").arg(path.as_path());
+        realise.args(["--log-format", "internal-json"]);
         caches.add_to(&mut realise);
         realise
     }
@@ -137,22 +138,29 @@ impl Nix {
         let mut fetched = Fetched::default();
         let mut told = Instant::now();
         let (announced, announcement) = watch::channel(None);
+        let (exceeded, excess) = watch::channel(None);
         let mut line = |line: &[u8]| {
-            if let Some(missing) = fetched.read(&String::from_utf8_lossy(line)) {
-                announced.send_replace(Some(missing));
+            match fetched.read(&String::from_utf8_lossy(line)) {
+                Some(News::Missing(missing)) => drop(announced.send_replace(Some(missing))),
+                Some(News::TooMuch(too_much)) => drop(exceeded.send_replace(Some(too_much))),
+                None => {}
             }
             if fetched.done > 0 && told.elapsed() >= PROGRESS_INTERVAL {
                 told = Instant::now();
                 progress(Progress { done: fetched.done, total: fetched.total.max(fetched.done) });
             }
         };
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
-            refused = self.refuse(path, most, announcement) => Err(refused),
-            fetched = self.os.listen(&mut realise, &mut line) => {
-                fetched.map_err(|error| realise_failed(&error))
-            }
-        }
+            refused = self.refuse(path, most, announcement) => return Err(refused),
+            refused = too_much(excess) => return Err(refused),
+            ended = self.os.listen(&mut realise, &mut line) => ended,
+        };
+        // Nix may have noticed too by then.
+        ended.map_err(|error| match &*exceeded.borrow() {
+            Some(too_much) => failed(Code::ClosureMismatch, &too_much.to_string(), false),
+            None => realise_failed(&error.in_words(fetched.last_words())),
+        })
     }
 
     /// Judges what Nix is about to fetch, and then the room on the disk; ends only where the
@@ -380,6 +388,19 @@ fn other_extent(toplevel: &StorePath, signed: &Closure, found: &Closure) -> Fail
         found.paths, found.size, signed.paths, signed.size
     );
     failed(Code::ClosureMismatch, &detail, false)
+}
+
+/// Ends where a cache sends more of a path than it has announced. How much it announces was judged
+/// before.
+async fn too_much(mut excess: watch::Receiver<Option<TooMuch>>) -> Failure {
+    let failure = match excess.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(too_much)) => Some(failed(Code::ClosureMismatch, &too_much.to_string(), false)),
+        _ => None,
+    };
+    match failure {
+        Some(failure) => failure,
+        None => std::future::pending().await,
+    }
 }
 
 fn realise_failed(error: &CommandFailed) -> Failure {
