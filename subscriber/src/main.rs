@@ -5,7 +5,10 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use herald_proto::time::Timestamp;
 use herald_subscriber::{
+    adapters::nix_settings,
+    clock,
     commands::{self, Exit},
     commit,
     config::Config,
@@ -133,7 +136,16 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
             config.check_windows(&path).await?;
             let checks = config.check_health()?;
             config.enrol.as_ref().map(EnrolConfig::token).transpose()?;
+            for warning in nix_settings::warnings(&Linux).await {
+                eprintln!("warning: {warning}");
+            }
             let (keys, threshold) = (trust.release().keys().count(), trust.release().threshold());
+            if clock::BUILT_AT > Timestamp::default() {
+                println!(
+                    "no clock is believed before {}, when this program was built",
+                    clock::BUILT_AT
+                );
+            }
             println!(
                 "{}: host {} of fleet {}; releases need {threshold} of {keys} keys; {checks} health \
                  checks of its own",

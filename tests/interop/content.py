@@ -124,6 +124,18 @@ STORE_PATH = text(
 UNIT_KINDS = "service|socket|target|mount|automount|timer|path|swap|slice|scope|device"
 UNIT = text(rf"(-|(?!-)[A-Za-z0-9:_.@\\-]+)\.({UNIT_KINDS})", 255)
 
+FOLDERS = r"(/(?!\.\.?(/|$))[A-Za-z0-9._~+=-]+)"
+CACHE = text(
+    rf"(https?|s3)://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{{0,4}})?{FOLDERS}*|file://{FOLDERS}+", 256
+)
+
+
+def substituter(item):
+    cache = CACHE(item)
+    port = re.match(r"[a-z0-9]+://[^/:]*:(\d+)", cache)
+    need(not port or int(port[1]) < 65536, "a port")
+    return cache
+
 
 def integrity(item):
     if isinstance(item, dict):
@@ -288,6 +300,7 @@ class Messages:
                 (11, "incarnation", raw(16), None),
                 (12, "if_reboot_needed", names["if-reboot-needed"], None),
                 (13, "marks", items(names["mark"]), []),
+                (14, "substituters", items(substituter), []),
             ],
             REFUSE,
         )

@@ -5,6 +5,7 @@
 
 mod brokers;
 mod built;
+mod cache;
 pub mod crash;
 pub mod durability;
 mod fleet;
@@ -20,6 +21,7 @@ mod wire;
 
 pub use brokers::{BrokerKind, Brokers, Secured};
 pub use built::{NotBuilt, build_all, built};
+pub use cache::{Cache, Manner};
 pub use fleet::{Broker, Fleet, Outcome, Ports, binary};
 pub use forge::Forgery;
 pub use guarded::Guarded;

@@ -24,6 +24,7 @@ use herald_proto::{
     release::Release,
     report::{Hold, OrderName, PhaseName, Progress, Refusal, Report, Systems},
     store_path::StorePath,
+    substituter::Substituter,
     target::{Action, Check, Closure, Health, IfRebootNeeded, Integrity, Limits, Mark, Target},
     text::Prose,
     time::Timestamp,
@@ -151,6 +152,18 @@ fn http() -> impl Strategy<Value = HttpCheck> {
     })
 }
 
+fn substituter() -> impl Strategy<Value = Substituter> {
+    let folder = "/[A-Za-z0-9_~+=-]{1,9}";
+    let at = (
+        prop_oneof!["https", "http", "s3"],
+        "[a-z0-9]([a-z0-9.-]{0,9}[a-z0-9])?(:[1-9][0-9]{0,3})?",
+    );
+    let far = (at, vec(folder, 0..3))
+        .prop_map(|((scheme, at), folders)| format!("{scheme}://{at}{}", folders.concat()));
+    let near = vec(folder, 1..4).prop_map(|folders| format!("file://{}", folders.concat()));
+    prop_oneof![far, near].prop_map(|text| parse(&text))
+}
+
 pub(crate) fn target() -> impl Strategy<Value = Target> {
     let whom = (name(), name(), name::<String>());
     let what = (store_path(), any::<u16>(), integrity());
@@ -159,7 +172,7 @@ pub(crate) fn target() -> impl Strategy<Value = Target> {
     let health =
         (span(), vec(check(), 0..5)).prop_map(|(stable_for, checks)| Health { stable_for, checks });
     let rest = (vec(store_path(), 0..4), vec(unit(), 0..4), option::of(any::<[u8; 16]>()));
-    let terms = (option::of(any::<u16>()), vec(any::<u16>(), 0..3));
+    let terms = (option::of(any::<u16>()), vec(any::<u16>(), 0..3), vec(substituter(), 0..3));
     let all = (whom, what, limits, health, rest, terms);
     all.prop_map(|(whom, what, limits, health, rest, terms)| Target {
         host: whom.0,
@@ -175,6 +188,7 @@ pub(crate) fn target() -> impl Strategy<Value = Target> {
         incarnation: rest.2.map(Incarnation::from_bytes),
         if_reboot_needed: terms.0.map(IfRebootNeeded::from_code),
         marks: terms.1.into_iter().map(Mark::from_code).collect(),
+        substituters: terms.2,
     })
 }
 
