@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use herald_core::Capabilities;
-use herald_proto::{host::ProfileName, order::Addressee, trust::Trust};
+use herald_proto::{host::ProfileName, order::Addressee, time::Timestamp, trust::Trust};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
