@@ -38,7 +38,7 @@ pub(crate) fn all() -> Vec<Case> {
     all.extend(proofs());
     all.extend(hosts());
     all.extend(super::files::bad());
-    all.extend(super::enrolling::bad());
+    all.extend(super::enrol::bad());
     all
 }
 

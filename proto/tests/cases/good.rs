@@ -25,12 +25,7 @@ use crate::common::{
     release, report, seal, target, toplevel, tree, trust_text, trust_text_with_beacons,
 };
 
-pub(super) fn good(
-    about: &str,
-    verify: Reader,
-    content: serde_json::Value,
-    message: &[u8],
-) -> Vector {
+fn good(about: &str, verify: Reader, content: serde_json::Value, message: &[u8]) -> Vector {
     Vector {
         about: about.into(),
         verify,
@@ -49,7 +44,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vector)> {
     all.extend(beacons());
     all.extend(super::files::good());
     all.extend(logs());
-    all.extend(super::enrolling::good());
+    all.extend(super::enrol::good());
     all
 }
 

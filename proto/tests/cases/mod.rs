@@ -2,7 +2,7 @@
 
 pub(crate) mod bad;
 mod bad_form;
-mod enrolling;
+mod enrol;
 pub(crate) mod files;
 pub(crate) mod forge;
 pub(crate) mod good;
