@@ -14,14 +14,16 @@ mod host;
 pub mod hostile;
 pub mod load;
 mod process;
+mod retain;
 mod wait;
 mod wire;
 
 pub use brokers::{BrokerKind, Brokers, Secured};
-pub use built::{NotBuilt, build_all, built};
+pub use built::{NotBuilt, build_all, built, built_from};
 pub use fleet::{Broker, Fleet, Outcome, Ports, binary};
 pub use forge::Forgery;
 pub use host::Host;
 pub use process::Process;
+pub use retain::retain;
 pub use wait::{LIMIT, wait_for};
 pub use wire::Wire;
