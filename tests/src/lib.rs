@@ -21,7 +21,6 @@ mod wait;
 mod wire;
 
 pub use brokers::{BrokerKind, Brokers, Secured};
-pub use built::{NotBuilt, build_all, built};
 pub use built::{NotBuilt, build_all, built, built_from};
 pub use cache::{Cache, Manner};
 pub use fleet::{Broker, Fleet, Outcome, Ports, binary};

@@ -259,8 +259,10 @@ impl HostView {
         let refused = reported.and_then(|report| report.refusal.as_ref());
         let knows = known.is_some_and(|known| known >= wanted.sequence)
             || refused.is_some_and(|refusal| refusal.message == wanted.message);
-        // One that was signed just before the order reached the broker proves nothing.
-        let due = wanted.issued_at.plus(freshness.interval());
+        // One that was signed just before the order reached the broker proves nothing. Half an
+        // interval later comes the next within one and a half, and the host repeats it within a
+        // quarter: so it shows within two.
+        let due = wanted.issued_at.plus(freshness.interval() / 2);
         let wanted = wanted.sequence;
         (!knows && beacon >= due).then_some(Suspicion::Withheld { wanted, beacon })
     }

@@ -10,19 +10,15 @@ use herald_tests::{
 };
 
 fn main() -> ExitCode {
+    let settings = Settings::parse();
     if let Err(failure) = build_all() {
         eprintln!("hostile: {failure}");
         return ExitCode::FAILURE;
     }
-    let sum = campaign(&Settings::parse(), None);
-    let all = &sum.all;
-    for fault in all.faults() {
+    let sum = campaign(&settings, None);
+    for fault in sum.all.faults() {
         println!("wrong: {fault}");
     }
-    println!(
-        "{} activations; at the latest a freeze was noticed after {:?}, a held back order after {:?}",
-        all.activations, all.freeze, all.withheld
-    );
-    println!("{}", sum.line());
-    if all.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!("{sum}");
+    if sum.all.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

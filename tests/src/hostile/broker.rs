@@ -1,8 +1,8 @@
-//! A broker of MQTT 3.1.1 that lies to hosts on purpose. What it does is decided by a seed; what is
-//! true it remembers, so that it can behave again.
+//! A broker of MQTT 3.1.1 that lies on purpose: connections, sessions, and what truly stands on each
+//! topic, so that it can behave again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io::{self, Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,44 +10,37 @@ use std::{
     time::Duration,
 };
 
-use super::packet;
+use super::{
+    lies::{Held, Mischief},
+    packet,
+};
 use crate::crash::Rng;
 
 /// How many messages of earlier times it keeps to replay.
 const MEMORY: usize = 512;
-/// How many deliveries it holds back at most, to give them later in another order.
-const HELD: usize = 8;
-
-/// How it treats what it should deliver.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mischief {
-    /// As a broker should.
-    None,
-    /// Each delivery to a host or to the operator suffers what chance decides.
-    Chaos,
-    /// No beacon is delivered.
-    Freeze,
-    /// No order is delivered to one host; everything else is.
-    Withhold(String),
-}
 
 /// A broker on a port of loopback, for as long as the process lives.
 #[derive(Clone)]
-pub struct EvilBroker {
+pub(super) struct EvilBroker {
     port: u16,
     shared: Arc<Mutex<Shared>>,
 }
 
-struct Shared {
-    mischief: Mischief,
-    lies_to_operators: bool,
-    rng: Rng,
+/// What the threads of the connections have in common.
+pub(super) struct Shared {
+    pub(super) mischief: Mischief,
+    pub(super) lies_to_operators: bool,
+    pub(super) seed: u64,
+    /// How many deliveries to a client there were on a topic since the seed began.
+    pub(super) deliveries: BTreeMap<String, u64>,
+    /// What was ever published, the newest last.
+    pub(super) history: VecDeque<(String, Vec<u8>)>,
+    /// What stood on each topic when it began to behave as it does.
+    pub(super) before: BTreeMap<String, Vec<u8>>,
+    pub(super) held: Vec<Held>,
     trace: Vec<String>,
     /// What truly stands on each topic.
     truth: BTreeMap<String, Vec<u8>>,
-    /// What was ever published, the newest last.
-    history: Vec<(String, Vec<u8>)>,
-    held: Vec<(u64, String, Vec<u8>)>,
     sessions: BTreeMap<u64, Session>,
     next: u64,
 }
@@ -64,17 +57,19 @@ impl EvilBroker {
     ///
     /// # Errors
     /// When there is no port.
-    pub fn start() -> io::Result<Self> {
+    pub(super) fn start() -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Mutex::new(Shared {
             mischief: Mischief::None,
             lies_to_operators: false,
-            rng: Rng::new(0),
+            seed: 0,
+            deliveries: BTreeMap::new(),
+            history: VecDeque::new(),
+            before: BTreeMap::new(),
+            held: Vec::new(),
             trace: Vec::new(),
             truth: BTreeMap::new(),
-            history: Vec::new(),
-            held: Vec::new(),
             sessions: BTreeMap::new(),
             next: 0,
         }));
@@ -90,35 +85,40 @@ impl EvilBroker {
     }
 
     /// Gives the port where clients connect.
-    pub fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.port
     }
 
     /// Begins a seed: its chance, and an empty trace.
-    pub fn seed(&self, seed: u64) {
+    pub(super) fn seed(&self, seed: u64) {
         let mut shared = self.shared();
-        shared.rng = Rng::new(seed);
+        shared.seed = seed;
+        shared.deliveries.clear();
         shared.trace.clear();
     }
 
     /// Behaves in another way from now on.
-    pub fn turn(&self, mischief: Mischief) {
+    pub(super) fn turn(&self, mischief: Mischief) {
         let mut shared = self.shared();
-        shared.trace.push(format!("now {mischief:?}"));
+        shared.note(format!("now {mischief:?}"));
+        shared.before = shared.truth.clone();
         shared.mischief = mischief;
     }
 
     /// Whether operators suffer from chaos too.
-    pub fn lie_to_operators(&self, lies: bool) {
+    pub(super) fn lie_to_operators(&self, lies: bool) {
         self.shared().lies_to_operators = lies;
     }
 
-    /// Behaves again, and tells everyone what is true.
-    pub fn recover(&self) {
+    /// Delivers what it still holds back.
+    pub(super) fn release(&self) {
+        self.shared().release();
+    }
+
+    /// Tells everyone what is true.
+    pub(super) fn tell_the_truth(&self) {
         let mut shared = self.shared();
-        shared.trace.push("recovers".into());
-        shared.mischief = Mischief::None;
-        shared.held.clear();
+        shared.note("tells what is true".to_owned());
         let truth = shared.truth.clone();
         for (topic, payload) in truth {
             shared.deliver_all(&topic, &payload, true);
@@ -126,18 +126,18 @@ impl EvilBroker {
     }
 
     /// Cuts every connection; wills are published.
-    pub fn cut(&self) {
+    pub(super) fn cut(&self) {
         let mut shared = self.shared();
-        shared.trace.push("cuts all connections".into());
+        shared.note("cuts all connections".to_owned());
         for session in shared.sessions.values() {
             let _ = session.stream.shutdown(Shutdown::Both);
         }
     }
 
     /// Tells all who listen to a topic something that stands nowhere.
-    pub fn invent(&self, topic: &str, payload: &[u8]) {
+    pub(super) fn invent(&self, topic: &str, payload: &[u8]) {
         let mut shared = self.shared();
-        shared.trace.push(format!("invents {} bytes on {topic}", payload.len()));
+        shared.note(format!("invents {} bytes on {topic}", payload.len()));
         let ids: Vec<u64> = shared.sessions.keys().copied().collect();
         for id in ids {
             shared.send(id, topic, payload, true);
@@ -145,21 +145,20 @@ impl EvilBroker {
     }
 
     /// Puts a message on a topic, as if an operator had.
-    pub fn publish(&self, topic: &str, payload: &[u8]) {
+    pub(super) fn publish(&self, topic: &str, payload: &[u8]) {
         self.shared().publish(topic, payload.to_vec(), true);
     }
 
-    /// Replays messages of earlier times to all who listen, chosen by the seed.
-    pub fn replay(&self, count: usize) {
+    /// Replays messages of earlier times to all who listen.
+    pub(super) fn replay(&self, count: usize, rng: &mut Rng) {
         let mut shared = self.shared();
         for _ in 0..count {
             let length = shared.history.len();
             if length == 0 {
                 return;
             }
-            let at = shared.rng.below(length);
-            let (topic, payload) = shared.history[at].clone();
-            shared.trace.push(format!("replays {} bytes on {topic}", payload.len()));
+            let (topic, payload) = shared.history[rng.below(length)].clone();
+            shared.note(format!("replays {} bytes on {topic}", payload.len()));
             let ids: Vec<u64> = shared.sessions.keys().copied().collect();
             for id in ids {
                 shared.send(id, &topic, &payload, true);
@@ -168,12 +167,12 @@ impl EvilBroker {
     }
 
     /// Gives what truly stands on a topic.
-    pub fn truth(&self, topic: &str) -> Option<Vec<u8>> {
+    pub(super) fn truth(&self, topic: &str) -> Option<Vec<u8>> {
         self.shared().truth.get(topic).cloned()
     }
 
     /// Gives what it did since the seed began.
-    pub fn trace(&self) -> Vec<String> {
+    pub(super) fn trace(&self) -> Vec<String> {
         self.shared().trace.clone()
     }
 
@@ -255,9 +254,9 @@ impl Shared {
             self.truth.insert(topic.to_owned(), payload.clone());
         }
         if self.history.len() == MEMORY {
-            self.history.remove(0);
+            self.history.pop_front();
         }
-        self.history.push((topic.to_owned(), payload.clone()));
+        self.history.push_back((topic.to_owned(), payload.clone()));
         self.deliver_all(topic, &payload, false);
     }
 
@@ -268,102 +267,22 @@ impl Shared {
         }
     }
 
-    /// Delivers a message, or does something else in its place.
-    fn deliver(&mut self, id: u64, topic: &str, payload: &[u8], retain: bool) {
-        if !self.hears(id, topic) {
-            return;
-        }
-        match self.mischief.clone() {
-            Mischief::Chaos if self.lies_to(id) => self.spoil(id, topic, payload, retain),
-            Mischief::Freeze if topic.ends_with("/beacon") => {}
-            Mischief::Withhold(host)
-                if self.is_host(id) && topic.contains(&format!("/desired/{host}/")) => {}
-            _ => self.send(id, topic, payload, retain),
-        }
-    }
-
-    fn spoil(&mut self, id: u64, topic: &str, payload: &[u8], retain: bool) {
-        let misdeed = self.rng.below(12);
-        let mut said = payload.to_vec();
-        let what = match misdeed {
-            0..=2 => {
-                self.send(id, topic, payload, retain);
-                "passes"
-            }
-            3 | 4 => "drops",
-            5 => {
-                self.send(id, topic, payload, retain);
-                self.send(id, topic, payload, retain);
-                "duplicates"
-            }
-            6 => {
-                self.held.push((id, topic.to_owned(), said));
-                "holds back"
-            }
-            7 if !said.is_empty() => {
-                said.truncate(self.rng.below(payload.len()));
-                self.send(id, topic, &said, retain);
-                "truncates"
-            }
-            8 if !said.is_empty() => {
-                let bit = self.rng.below(payload.len() * 8);
-                said[bit / 8] ^= 1 << (bit % 8);
-                self.send(id, topic, &said, retain);
-                "flips a bit of"
-            }
-            9 => {
-                let kind = topic.split('/').nth(3).unwrap_or_default().to_owned();
-                let like = |one: &&(String, Vec<u8>)| one.0.split('/').nth(3) == Some(&kind);
-                let count = self.history.iter().filter(like).count();
-                if count > 0 {
-                    let at = self.rng.below(count);
-                    let other = self.history.iter().filter(like).nth(at).cloned();
-                    if let Some((_, payload)) = other {
-                        self.send(id, topic, &payload, retain);
-                    }
-                }
-                "gives another host's or time's in place of"
-            }
-            10 => {
-                let noise: Vec<u8> =
-                    (0..self.rng.below(64)).map(|_| self.rng.next() as u8).collect();
-                self.send(id, topic, &noise, retain);
-                "invents noise in place of"
-            }
-            _ => {
-                if let Some(session) = self.sessions.get(&id) {
-                    let _ = session.stream.shutdown(Shutdown::Both);
-                }
-                "cuts the connection at"
-            }
-        };
-        let client = self.sessions.get(&id).map_or("", |session| &session.client);
-        self.trace.push(format!("{what} {topic} for {client:?}"));
-        if self.held.len() > self.rng.below(HELD) {
-            let at = self.rng.below(self.held.len());
-            let (id, topic, payload) = self.held.swap_remove(at);
-            self.trace.push(format!("gives {topic} late"));
-            self.send(id, &topic, &payload, false);
-        }
-    }
-
-    /// Operators are lied to only while they look, so that they can publish in between.
-    fn lies_to(&self, id: u64) -> bool {
-        self.lies_to_operators || self.is_host(id)
-    }
-
     /// Hosts' client ids are `<fleet>:<host>`.
-    fn is_host(&self, id: u64) -> bool {
-        self.sessions.get(&id).is_some_and(|session| session.client.contains(':'))
+    pub(super) fn is_host(&self, id: u64) -> bool {
+        self.client(id).contains(':')
     }
 
-    fn hears(&self, id: u64, topic: &str) -> bool {
+    pub(super) fn client(&self, id: u64) -> &str {
+        self.sessions.get(&id).map_or("", |session| &session.client)
+    }
+
+    pub(super) fn hears(&self, id: u64, topic: &str) -> bool {
         self.sessions.get(&id).is_some_and(|session| {
             session.filters.iter().any(|filter| packet::matches(filter, topic))
         })
     }
 
-    fn send(&mut self, id: u64, topic: &str, payload: &[u8], retain: bool) {
+    pub(super) fn send(&mut self, id: u64, topic: &str, payload: &[u8], retain: bool) {
         if !self.hears(id, topic) {
             return;
         }
@@ -377,8 +296,18 @@ impl Shared {
         if let Some(session) = self.sessions.get_mut(&id)
             && session.stream.write_all(bytes).is_err()
         {
+            self.hang_up(id);
+        }
+    }
+
+    pub(super) fn hang_up(&self, id: u64) {
+        if let Some(session) = self.sessions.get(&id) {
             let _ = session.stream.shutdown(Shutdown::Both);
         }
+    }
+
+    pub(super) fn note(&mut self, what: String) {
+        self.trace.push(what);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Many seeds, on several fleets at once.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -8,7 +9,10 @@ use std::{
     thread,
 };
 
-use super::world::{Mutant, Outturn, World};
+use super::{
+    outturn::{Mutant, Outturn, Sum},
+    world::World,
+};
 
 /// What is run.
 #[derive(Debug, Clone, clap::Parser)]
@@ -22,30 +26,9 @@ pub struct Settings {
     /// Runs this seed alone, and shows what the broker did.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// How many fleets run at once.
-    #[arg(long, default_value_t = 2)]
+    /// How many fleets run at once. Most of the time they wait.
+    #[arg(long, default_value_t = 6)]
     pub lanes: u64,
-}
-
-/// What came of it.
-#[derive(Debug, Default)]
-pub struct Sum {
-    /// How many seeds ran.
-    pub seeds: u64,
-    /// What they came to, without their traces; each fault names its seed.
-    pub all: Outturn,
-}
-
-impl Sum {
-    /// Gives the last line.
-    pub fn line(&self) -> String {
-        format!(
-            "{} seeds, {} unauthorised activations, {} hosts stuck",
-            self.seeds,
-            self.all.unauthorised.len(),
-            self.all.stuck.len()
-        )
-    }
 }
 
 /// Runs seeds; a fleet for each lane.
@@ -56,34 +39,57 @@ pub fn campaign(settings: &Settings, mutant: Option<Mutant>) -> Sum {
         None => (settings.first, settings.first + settings.seeds),
     };
     let next = AtomicU64::new(first);
+    let lane = || {
+        let mut fleet = None;
+        let mut last = None;
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end {
+                break;
+            }
+            let outturn = guarded(|| fleet.get_or_insert_with(World::start).run(seed, mutant));
+            if !outturn.is_clean() || settings.seed.is_some() {
+                show(seed, &outturn);
+            }
+            if !outturn.is_clean() {
+                // What is judged next begins from a fleet that is as it should be.
+                fleet = None;
+            }
+            let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+            sum.seeds += 1;
+            sum.all.add(seed, outturn);
+            last = Some(seed);
+            if sum.seeds.is_multiple_of(50) {
+                eprintln!("{sum}");
+            }
+        }
+        if let (Some(world), Some(seed)) = (&mut fleet, last) {
+            let outturn = guarded(|| world.farewell());
+            if !outturn.is_clean() {
+                show(seed, &outturn);
+            }
+            sum.lock().unwrap_or_else(PoisonError::into_inner).all.add(seed, outturn);
+        }
+    };
     thread::scope(|scope| {
-        for _ in 0..settings.lanes.clamp(1, end - first) {
-            scope.spawn(|| {
-                let mut world = World::start();
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
-                        break;
-                    }
-                    let outturn = world.run(seed, mutant);
-                    let bad = !outturn.is_clean();
-                    if bad || settings.seed.is_some() {
-                        eprintln!("seed {seed}:\n  {}", outturn.trace.join("\n  "));
-                        for fault in outturn.faults() {
-                            eprintln!("  wrong: {fault}");
-                        }
-                    }
-                    let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
-                    sum.seeds += 1;
-                    sum.all.add(seed, outturn);
-                    if bad && mutant.is_none() {
-                        // What is judged next begins from a fleet that is as it should be.
-                        drop(sum);
-                        world = World::start();
-                    }
-                }
-            });
+        for _ in 0..settings.lanes.clamp(1, end.saturating_sub(first).max(1)) {
+            scope.spawn(lane);
         }
     });
     sum.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs something, and makes a fault of its panic: what was waited for and did not come.
+fn guarded(run: impl FnOnce() -> Outturn) -> Outturn {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        Outturn { wrong: vec![words.to_owned()], ..Outturn::default() }
+    })
+}
+
+fn show(seed: u64, outturn: &Outturn) {
+    let trace = outturn.trace.join("\n  ");
+    let faults: Vec<_> = outturn.faults().map(|fault| format!("\n  wrong: {fault}")).collect();
+    eprintln!("seed {seed}:\n  {trace}{}", faults.concat());
 }

@@ -159,6 +159,24 @@ fn an_order_that_a_host_does_not_know_after_later_beacons_is_withheld() {
 }
 
 #[test]
+fn an_order_that_is_held_back_is_suspected_within_two_intervals_whenever_beacons_come() {
+    // A heartbeat that repeats a beacon is put off by a quarter of the interval at the most.
+    let (interval, spread) = (60_u64, Duration::from_secs(60 / 4));
+    for after in 0..interval {
+        let (mut scene, minute) = scene_with_beacons();
+        let beacons = (0..).map(|n| minute(10).plus(Duration::from_secs(after + n * interval)));
+        let noticed = beacons.take(4).find(|beacon| {
+            let mut message = heard(*beacon, 6);
+            message.session = beacon.as_millis();
+            scene.presence(&message);
+            scene.view.suspicion(scene.a(), *beacon).is_some()
+        });
+        let noticed = noticed.unwrap().plus(spread);
+        assert!(noticed <= minute(12), "with beacons {after} s after the order: {noticed}");
+    }
+}
+
+#[test]
 fn an_order_that_a_host_refused_is_not_withheld() {
     let (mut scene, minute) = scene_with_beacons();
     scene.presence(&heard(minute(12), 6));
