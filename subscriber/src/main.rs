@@ -2,7 +2,8 @@
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::{Shell, generate};
 use tracing_subscriber::EnvFilter;
 
 use herald_proto::time::Timestamp;
@@ -48,6 +49,11 @@ enum Command {
     BringBack(commands::roll_back::Args),
     /// Follows a signed order from a file, without a broker.
     Apply(commands::apply::Args),
+    /// Prints a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
     /// Runs a switch program and writes down how it ended (the subscriber calls this itself).
     #[command(hide = true)]
     Activate(runner::Args),
@@ -160,6 +166,11 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Consent(args) => return commands::consent::run(args).await,
         Command::BringBack(args) => return commands::roll_back::run(args).await,
         Command::Apply(args) => return commands::apply::run(args).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            generate(shell, &mut Cli::command(), "herald-subscriber", &mut script);
+            commands::line(String::from_utf8_lossy(&script).trim_end())?;
+        }
         Command::Activate(args) => runner::run(session(), args).await?,
         Command::PrepareReboot(args) => prepare_reboot::run(session(), args).await?,
         Command::DeadMan(args) => roll_back::after_boot(&args)?,
