@@ -19,7 +19,7 @@ mod process;
 mod wait;
 mod wire;
 
-pub use brokers::{BrokerKind, Brokers, Secured};
+pub use brokers::{BrokerKind, Brokers, NatsExample, Secured};
 pub use built::{NotBuilt, build_all, built};
 pub use cache::{Cache, Manner};
 pub use fleet::{Broker, Fleet, Outcome, Ports, binary};
