@@ -20,7 +20,7 @@ mod retain;
 mod wait;
 mod wire;
 
-pub use brokers::{BrokerKind, Brokers, Secured};
+pub use brokers::{BrokerKind, Brokers, NatsExample, Secured};
 pub use built::{NotBuilt, build_all, built, built_from};
 pub use cache::{Cache, Manner};
 pub use fleet::{Broker, Fleet, Outcome, Ports, binary};

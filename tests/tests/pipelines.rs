@@ -169,7 +169,7 @@ impl Project {
             command.env(name, value);
         }
         for name in asked {
-            command.env(name, self.given.get(name).unwrap_or_else(|| panic!("no {name}")));
+            command.env(name, self.given.get(name).expect("a secret that the README names"));
         }
         command.output().unwrap()
     }
