@@ -32,7 +32,7 @@ fn an_order_that_no_operator_meant_but_a_stolen_key_signed_is_seen_by_the_judge(
 
 #[test]
 fn a_broker_that_never_behaves_again_is_seen_by_the_judge() {
-    let sum = run(&["--seed", "2"], Some(Mutant::HoldsForEver));
+    let sum = run(&["--seed", "2", "--patience", "5"], Some(Mutant::HoldsForEver));
     assert_eq!(sum.all.stuck.len(), 1, "{:?}", sum.all);
 }
 

@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use super::{
@@ -29,6 +30,10 @@ pub struct Settings {
     /// How many fleets run at once. Most of the time they wait.
     #[arg(long, default_value_t = 6)]
     pub lanes: u64,
+    /// How many seconds hosts may take once the broker behaves. Who was cut off often waits up to a
+    /// minute before it connects again, and then an attempt may go its whole way and back.
+    #[arg(long, default_value_t = 100)]
+    pub patience: u64,
 }
 
 /// Runs seeds; a fleet for each lane.
@@ -39,6 +44,7 @@ pub fn campaign(settings: &Settings, mutant: Option<Mutant>) -> Sum {
         None => (settings.first, settings.first + settings.seeds),
     };
     let next = AtomicU64::new(first);
+    let patience = Duration::from_secs(settings.patience);
     let lane = || {
         let mut fleet = None;
         let mut last = None;
@@ -47,7 +53,8 @@ pub fn campaign(settings: &Settings, mutant: Option<Mutant>) -> Sum {
             if seed >= end {
                 break;
             }
-            let outturn = guarded(|| fleet.get_or_insert_with(World::start).run(seed, mutant));
+            let outturn =
+                guarded(|| fleet.get_or_insert_with(|| World::start(patience)).run(seed, mutant));
             if !outturn.is_clean() || settings.seed.is_some() {
                 show(seed, &outturn);
             }

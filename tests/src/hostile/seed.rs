@@ -65,7 +65,11 @@ impl World {
                 self.broker.turn(held);
                 self.publish(&mut out);
             }
-            Some(Mutant::SpeaksForHost) => self.speak_for("alpha", &mut out),
+            Some(Mutant::SpeaksForHost) => {
+                self.behave(&mut rng);
+                self.settle(&mut out);
+                self.speak_for("alpha", &mut out);
+            }
             Some(Mutant::HidesNothing) | None => self.behave(&mut rng),
         }
         self.settle(&mut out);

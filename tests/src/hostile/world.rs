@@ -37,10 +37,6 @@ pub(super) const HOSTS: [&str; 2] = ["alpha", "beta"];
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
 /// How many systems each host has, which take turns.
 const RING: usize = 5;
-/// How long hosts may take once the broker behaves: who was cut off often waits up to a minute
-/// before it connects again, and then an attempt may go its whole way and back.
-const RECOVERY: Duration = Duration::from_secs(100);
-
 /// A fleet that many seeds use.
 pub(super) struct World {
     pub(super) fleet: Fleet,
@@ -50,6 +46,8 @@ pub(super) struct World {
     id: FleetId,
     trust: Trust,
     turn: usize,
+    /// How long hosts may take once the broker behaves.
+    patience: Duration,
 }
 
 /// What is known of a host beside what it says itself.
@@ -74,7 +72,7 @@ impl World {
     ///
     /// # Panics
     /// When it can't be made.
-    pub(super) fn start() -> Self {
+    pub(super) fn start(patience: Duration) -> Self {
         let broker = EvilBroker::start().expect("a port of loopback");
         let ports = Ports { hosts: broker.port(), operator: broker.port() };
         let mut fleet = Fleet::without_hosts_at(NAME, ports);
@@ -98,7 +96,7 @@ impl World {
             fleet.start_subscriber(host);
         }
         let id = NAME.parse().expect("a fleet name");
-        Self { fleet, broker, hosts, _beacon: beacon, id, trust, turn: 0 }
+        Self { fleet, broker, hosts, _beacon: beacon, id, trust, turn: 0, patience }
     }
 
     /// Kills a host's subscriber and starts it again, which forgets how often it was cut off.
@@ -179,7 +177,7 @@ impl World {
             let places = HOSTS.map(|host| (host, self.place(host)));
             let ended = |place: &Place| matches!(place, Place::Ended(_));
             let all_ended = places.iter().all(|(_, place)| ended(place));
-            let is_over = began.elapsed() > RECOVERY;
+            let is_over = began.elapsed() > self.patience;
             if all_ended || is_over {
                 shown = self.status(out);
             }
@@ -282,7 +280,8 @@ impl World {
             }
             Place::Waits(why) => *out.endings.entry(why).or_default() += 1,
             Place::UnderWay(what) => {
-                out.stuck.push(format!("{host}: {what}; {RECOVERY:?} after the broker behaved"));
+                let after = self.patience;
+                out.stuck.push(format!("{host}: {what}, {after:?} after the broker behaved"));
             }
         }
     }
