@@ -6,6 +6,7 @@
 {
   lib,
   programs ? "/nonexistent", # the folder of Herald's programs, an absolute path
+  examples ? ../../examples, # with what their READMEs have people make
 }:
 
 let
@@ -70,7 +71,8 @@ let
 
   all =
     import ./cases/subscriber.nix { inherit lib pkgs; }
-    // import ./cases/broker.nix { inherit lib pkgs; };
+    // import ./cases/broker.nix { inherit lib pkgs; }
+    // import ./cases/examples.nix { inherit lib examples; };
   # What nixpkgs would build, and run in virtual machines.
   package = import ../../nix/package.nix {
     inherit lib;

@@ -234,6 +234,20 @@ fn the_github_workflow_fails_with_the_code_of_a_host_that_rolled_back() {
 }
 
 #[test]
+fn a_host_that_is_away_is_a_warning_on_github_and_one_that_failed_an_error() {
+    let steps = GITHUB.steps("publish");
+    let script = steps.last().unwrap()["script"].as_str().unwrap();
+    for (ended, code, warns) in [(0, 0, false), (3, 3, false), (4, 4, false), (5, 0, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let ends = format!("herald() {{ return {ended}; }}\n{script}");
+        let mut command = Command::new("bash");
+        let output = command.args(["-e", "-c", &ends]).current_dir(&folder).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{ended}: {output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).contains("::warning::"), warns);
+    }
+}
+
+#[test]
 fn the_pipelines_are_what_gitlab_and_github_take() {
     for pipeline in [GITLAB, GITHUB] {
         let file = text(&pipeline.path());
