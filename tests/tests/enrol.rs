@@ -168,6 +168,10 @@ fn with_a_threshold_of_two_a_second_operator_signs_the_file_and_publishes_it() {
     done(&host(&fleet, &["cosign", &first, "--key", &bob, "--yes"]));
     assert_eq!(row(&fleet).unwrap()["announced"], true);
 
+    let before = fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    let again = host(&fleet, &["enrol", "alpha", "--yes", "--roster-out", &first]);
+    assert_eq!(again.code, Some(1), "signatures would be lost: {again:?}");
+    assert_eq!(fs::read_to_string(fleet.path("fleet.toml")).unwrap(), before);
     let second = fleet.path("second.roster");
     done(&host(&fleet, &["enrol", "alpha", "--yes", "--roster-out", &second]));
     let log = || fleet.host("alpha").log();
