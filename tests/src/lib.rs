@@ -17,6 +17,7 @@ pub mod hostile;
 pub mod load;
 mod process;
 mod retain;
+mod schema;
 mod wait;
 mod wire;
 
@@ -29,5 +30,6 @@ pub use guarded::Guarded;
 pub use host::Host;
 pub use process::Process;
 pub use retain::retain;
+pub use schema::documented;
 pub use wait::{LIMIT, wait_for};
 pub use wire::Wire;

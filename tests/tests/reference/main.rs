@@ -7,6 +7,7 @@
 mod codes;
 mod commands;
 mod help;
+mod json;
 mod page;
 mod settings;
 mod topics;
