@@ -17,6 +17,7 @@ use herald_proto::{
 };
 
 use super::{
+    judge::Place,
     lies::{Instead, Mischief},
     outturn::{Mutant, Outturn},
     world::{HOSTS, INTERVAL, World},
@@ -111,6 +112,10 @@ impl World {
             for _ in 0..1 + rng.below(3) {
                 self.attack(rng);
             }
+            // Half of the time the hosts have to do what they can among lies.
+            if rng.below(2) == 0 {
+                self.linger(Duration::from_millis(rng.next() % 4_000));
+            }
             if rng.below(3) == 0 {
                 self.broker.lie_to_operators(true);
                 let shown = self.status(out);
@@ -122,6 +127,15 @@ impl World {
                     self.judge_shown(host, running, out);
                 }
             }
+        }
+    }
+
+    /// Waits until all hosts have ended, but not for longer than this.
+    fn linger(&self, longest: Duration) {
+        let began = Instant::now();
+        let ended = |host| matches!(self.place(host), Place::Ended(_));
+        while began.elapsed() < longest && !HOSTS.into_iter().all(ended) {
+            thread::sleep(LOOK);
         }
     }
 

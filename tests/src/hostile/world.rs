@@ -240,7 +240,8 @@ impl World {
         Some(heard.ok()?.into_inner())
     }
 
-    fn place(&self, host: &str) -> Place {
+    /// Gives where a host is with the order that stands.
+    pub(super) fn place(&self, host: &str) -> Place {
         let Some(order) = self.order(host) else {
             return Place::UnderWay("no order stands on its topic".to_owned());
         };
