@@ -47,6 +47,12 @@ pub enum BadTrust {
         /// The most that it may be: the number of keys, or of signatures in an envelope.
         most: usize,
     },
+    /// A role that nobody has.
+    #[error("[{role}] has no keys: list the public keys of those who may sign")]
+    NoKeys {
+        /// Which role.
+        role: &'static str,
+    },
     /// An interval of beacons that is none, or that nobody could keep.
     #[error("[freshness] interval is {interval:?}: it must be a time from 1s to 7days, such as 5m")]
     Interval {
@@ -180,6 +186,9 @@ impl Role {
             keys.insert(key.id(), key);
         }
         let (threshold, count) = (table.threshold, keys.len());
+        if count == 0 {
+            return Err(BadTrust::NoKeys { role });
+        }
         let most = count.min(MAX_SIGNATURES);
         if !(1..=most).contains(&threshold) {
             return Err(BadTrust::Threshold { role, threshold, keys: count, most });
@@ -251,6 +260,14 @@ mod tests {
         assert!(Trust::from_toml(&file(2, &keys)).is_ok());
         for threshold in [-1, 0, 3] {
             assert!(Trust::from_toml(&file(threshold, &keys)).is_err(), "{threshold}");
+        }
+    }
+
+    #[test]
+    fn a_role_without_keys_is_refused_whatever_its_threshold() {
+        for threshold in [0, 1] {
+            let error = Trust::from_toml(&file(threshold, &[])).unwrap_err();
+            assert!(matches!(error, BadTrust::NoKeys { role: "release" }), "{error}");
         }
     }
 

@@ -42,11 +42,13 @@ impl FleetFile {
         let fleet = Fleet::from_toml(&text).with_context(wrong)?;
         let broker = fleet.broker().parse().with_context(wrong)?;
         let folder = path.parent().unwrap_or(Path::new(""));
+        let named = |setting: &str| format!("{setting} in the fleet file {shown}");
         let older = fleet.older_trusts().map(|trust| load_trust(&folder.join(trust)));
-        let older = older.collect::<Result<Vec<_>, _>>()?;
+        let older = older.collect::<Result<Vec<_>, _>>();
+        let older = older.with_context(|| named("older_trusts"))?;
         let generations = match fleet.trust() {
             Some(trust) => {
-                let current = load_trust(&folder.join(trust))?;
+                let current = load_trust(&folder.join(trust)).with_context(|| named("trust"))?;
                 Some(Generations::new(fleet.id(), current, older).with_context(wrong)?)
             }
             None if !older.is_empty() => {
@@ -111,16 +113,31 @@ impl FleetFile {
         hosts: impl IntoIterator<Item = &'a HostId>,
     ) -> anyhow::Result<()> {
         let unknown = hosts.into_iter().filter(|host| self.fleet.host(host).is_none());
-        let unknown: Vec<_> = unknown.map(HostId::as_str).collect();
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        bail!(
-            "the fleet file {} has no host {}: add [hosts.{}] with its public key",
-            self.path.display(),
-            unknown.join(", "),
-            unknown[0]
-        );
+        let unknown: Vec<_> = unknown.collect();
+        let Some(first) = unknown.first() else { return Ok(()) };
+        let names: Vec<_> = unknown.iter().map(|host| host.as_str()).collect();
+        let (names, path) = (names.join(", "), self.path.display());
+        let remedy = if let Some(similar) = self.similar(first) {
+            format!("did you mean {similar}? `herald host list` shows all")
+        } else if self.fleet.token(first).is_some() {
+            format!("{first} has a token: once it asks, let it in with `herald host enrol {first}`")
+        } else {
+            format!(
+                "let it in with `herald host token {first}`, or add [hosts.{first}] with the key \
+                 that `herald-subscriber public-key` prints there"
+            )
+        };
+        bail!("the fleet file {path} has no host {names}: {remedy}");
+    }
+
+    /// Gives the host whose name is most like another, as by a slip of the keyboard.
+    fn similar(&self, name: &HostId) -> Option<&HostId> {
+        let distance = |host: &HostId| strsim::osa_distance(host.as_str(), name.as_str());
+        // Of short names a half is the same by chance.
+        let most = (name.as_str().len() / 3).min(2);
+        let near = self.fleet.hosts().map(|host| (distance(host), host));
+        let near = near.filter(|(distance, _)| *distance <= most);
+        near.min_by_key(|(distance, _)| *distance).map(|(_, host)| host)
     }
 
     /// Checks that there is any host.

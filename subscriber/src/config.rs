@@ -362,6 +362,13 @@ impl Config {
         Ok(count)
     }
 
+    /// Gives the settings that name files which the daemon will read and which are not there now. It may
+    /// well be that they only come with the unit, as credentials of systemd do: those are left out.
+    pub fn absent(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let files = self.login.files().chain(self.tls.files());
+        files.filter(|(_, file)| !file.starts_with("/run/credentials") && !file.exists())
+    }
+
     fn check(&self, path: &Path) -> Result<(), BadConfig> {
         let store_dir = PathBuf::from(&self.store_dir);
         let absolute = |setting, value: &Path, fine: bool| {

@@ -142,6 +142,13 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
             config.check_windows(&path).await?;
             let checks = config.check_health()?;
             config.enrol.as_ref().map(EnrolConfig::token).transpose()?;
+            for (setting, file) in config.absent() {
+                eprintln!(
+                    "warning: {setting} names {}, which is not there now: the daemon does not \
+                     connect without it",
+                    file.display()
+                );
+            }
             for warning in nix_settings::warnings(&Linux).await {
                 eprintln!("warning: {warning}");
             }

@@ -46,6 +46,16 @@ pub enum Event {
 /// Why there is no connection any more.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionLost {
+    /// Nobody knows the address of its name.
+    #[error(
+        "cannot find the broker {broker}: check how its name is written, and that this machine has a network and DNS"
+    )]
+    UnknownName {
+        /// The broker's address.
+        broker: crate::BrokerUrl,
+        /// What looking it up said.
+        source: io::Error,
+    },
     /// No connection could be made.
     #[error("cannot reach the broker {broker}: check that it runs and that its port is open")]
     Unreachable {
@@ -68,7 +78,9 @@ pub enum ConnectionLost {
         source: io::Error,
     },
     /// No WebSocket could be opened.
-    #[error("cannot open a WebSocket to {broker}")]
+    #[error(
+        "cannot open a WebSocket to {broker}: check that it speaks WebSocket there, and the path in its address"
+    )]
     WebSocket {
         /// The broker's address.
         broker: crate::BrokerUrl,

@@ -4,7 +4,7 @@ use std::{io, pin::Pin};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
 };
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
@@ -21,7 +21,9 @@ pub(crate) async fn connect(broker: &BrokerUrl, tls: &Tls) -> Result<Stream, Con
     let unreachable = |source| ConnectionLost::Unreachable { broker: broker.clone(), source };
     // Files that can't be used are told before anything is sent.
     let tls = if broker.scheme().is_tls() { Some(tls.load()?) } else { None };
-    let tcp = TcpStream::connect((broker.bare_host(), broker.port())).await.map_err(unreachable)?;
+    let nameless = |source| ConnectionLost::UnknownName { broker: broker.clone(), source };
+    let found = lookup_host((broker.bare_host(), broker.port())).await.map_err(nameless)?;
+    let tcp = TcpStream::connect(&*found.collect::<Vec<_>>()).await.map_err(unreachable)?;
     // Acknowledgements are small, and the next message waits for them.
     tcp.set_nodelay(true).map_err(unreachable)?;
     let Some(tls) = tls else {

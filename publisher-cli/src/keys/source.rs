@@ -86,7 +86,15 @@ impl KeySource {
     pub(super) fn text(&self) -> anyhow::Result<(Zeroizing<String>, Option<Exposed>)> {
         match self {
             Self::File(path) => {
-                let file = File::open(path).with_context(|| format!("cannot read {self}"))?;
+                let file = File::open(path).with_context(|| match path.exists() {
+                    true => format!("cannot read {self}"),
+                    false => format!(
+                        "there is no {}: name a key that there is with --key, or make this one with \
+                         `herald key generate NAME --out {}`",
+                        path.display(),
+                        path.display()
+                    ),
+                })?;
                 let about = file.metadata().with_context(|| format!("cannot read {self}"))?;
                 let mode = about.permissions().mode() & 0o777;
                 // A pipe has no permissions worth checking: its writer chose its reader.

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
-use herald_fleet::{json, outcome::Exit, watch::Watch};
+use herald_fleet::{
+    json,
+    outcome::{Exit, Outcome, Standing},
+    watch::Watch,
+};
 use herald_proto::{
     host::{FleetId, HostId},
     release::Release,
@@ -10,6 +14,10 @@ use herald_proto::{
 use serde::Serialize;
 
 use crate::{clock, output, progress::one_line};
+
+/// What to do about a host of which nothing was heard.
+const SILENT: &str =
+    "nothing was heard of it: see that it is on, and follows this fleet at this broker";
 
 /// A publication that has ended.
 pub(crate) struct Ended {
@@ -53,7 +61,12 @@ impl Ended {
             let cause = standing.cause().map(ToString::to_string).unwrap_or_default();
             let took = self.took.get(host).copied().map(clock::seconds);
             let cause = cause.trim_start_matches(": ");
-            let problem = self.watch.problem(host, profile);
+            let is_silent = matches!(
+                standing,
+                Standing::Silent | Standing::Ended(Outcome::Unfinished { phase: None })
+            );
+            let silent = is_silent.then(|| SILENT.to_owned());
+            let problem = self.watch.problem(host, profile).or(silent);
             let parts = [Some(cause.to_owned()).filter(|cause| !cause.is_empty()), problem];
             let cause = one_line(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "));
             [host.to_string(), standing.word(), took.unwrap_or_default(), cause]

@@ -7,6 +7,7 @@ mod closure;
 mod generations;
 mod keys;
 mod listening;
+mod mistakes;
 mod offline;
 mod overtaken;
 mod publish;

@@ -80,3 +80,19 @@ fn what_is_wrong_is_named_with_its_file() {
         assert!(error.contains(expected) && error.contains(".toml"), "{error}");
     }
 }
+
+#[test]
+fn files_that_are_not_there_are_named_with_their_settings_but_for_credentials() {
+    let there = std::env::current_exe().unwrap();
+    for (more, expected) in [
+        ("login = { kind = \"password\", file = \"/nowhere\" }".to_owned(), vec!["login.file"]),
+        ("tls = { ca = \"/nowhere\" }".to_owned(), vec!["tls.ca"]),
+        (format!("tls = {{ ca = {there:?} }}"), vec![]),
+        ("tls = { ca = \"/run/credentials/unit/ca\" }".to_owned(), vec![]),
+        (String::new(), vec![]),
+    ] {
+        let (config, _) = load(&format!("{MINIMAL}\n{more}"), &trust("home")).unwrap();
+        let absent: Vec<_> = config.absent().map(|(setting, _)| setting).collect();
+        assert_eq!(absent, expected, "{more}");
+    }
+}
