@@ -10,14 +10,17 @@ use std::{
 
 use herald_proto::{
     host::{FleetId, HostId},
-    id::{MessageDigest, Sequence},
-    login::LoginName,
+    id::MessageDigest,
+    login::{LoginName, host_client_id},
     topic::{Subject, Topic},
 };
+use tokio::time::timeout;
 
 use crate::{
     auth::Authenticator,
-    broker::Broker,
+    broker::{Broker, FAREWELL},
+    logins::Logins,
+    message::{Message, Revision},
     packet::Publish,
     principal::Principal,
     receipt::Receipt,
@@ -26,8 +29,8 @@ use crate::{
     roster::{Refused, Roster, Standing},
 };
 
-/// The highest number for each host that was handed in to be stored, and in which message.
-pub(crate) type HandedIn = HashMap<LoginName, (Sequence, MessageDigest)>;
+/// What is said of hosts by entries that were handed in to be stored, and have not taken effect.
+pub(crate) type HandedIn = HashMap<LoginName, Standing>;
 
 impl Broker {
     /// Hands in a message. An entry of the roster is judged first; where a fleet's file of logins names
@@ -48,7 +51,8 @@ impl Broker {
         let name = LoginName { fleet: topic.fleet.clone(), name: host.clone() };
         // Of two at once, the one that is judged first is handed in first.
         let mut handed_in = self.handed_in();
-        let judged = judge(&self.authenticator(), &handed_in, &name, &publish.payload);
+        let authenticator = self.authenticator();
+        let judged = judge(authenticator.logins(), &handed_in, &name, &publish.payload);
         let Some(standing) = judged.map_err(|refused| {
             if self.may_log(Refusal::RosterEntry) {
                 tracing::warn!(%refused, host = %name, "an entry of the roster is refused");
@@ -59,51 +63,77 @@ impl Broker {
             self.hand_in(&topic, publish, receipt);
             return Ok(());
         };
-        let digest = MessageDigest::of(&publish.payload);
-        handed_in.insert(name.clone(), (standing.number, digest));
+        let digest = standing.digest;
+        handed_in.insert(name.clone(), standing);
         self.hand_in(&topic, publish, receipt.clone());
         drop(handed_in);
         let broker = Arc::clone(self);
         tokio::spawn(async move {
             broker.journal.settle().await;
-            broker.take_up(&name);
-            // Now whoever published it may hear of it.
-            drop(receipt);
-            broker.forget_the_gone().await;
+            match broker.take_up(&name, digest) {
+                // Now whoever published it may hear of it.
+                Ok(()) => drop(receipt),
+                Err(reason) => return receipt.refuse(reason),
+            }
+            if broker.authenticator().logins().find(&name).is_none() {
+                broker.forget_host(&name).await;
+            }
         });
         Ok(())
     }
 
-    /// Takes up what the store has of a host now.
-    fn take_up(&self, host: &LoginName) {
-        let _turn = self.handed_in();
+    /// Takes up what the store has of a host now. The entry that was handed in is there, or lost.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn take_up(&self, host: &LoginName, handed_in: MessageDigest) -> Result<(), Refusal> {
+        let mut turn = self.handed_in();
+        let topic = Topic::new(host.fleet.clone(), Subject::Roster(host.name.clone())).to_string();
+        let stored = entries(&self.store, Matching::Topic(&topic));
+        let stored = stored.map_err(|error| self.unreadable(&error))?.pop();
+        if turn.get(host).is_some_and(|last| last.digest == handed_in) {
+            turn.remove(host);
+        }
         let authenticator = self.authenticator();
         let logins = authenticator.logins();
-        let Some(signers) = logins.signers(&host.fleet) else { return };
-        let topic = Topic::new(host.fleet.clone(), Subject::Roster(host.name.clone())).to_string();
-        let stored = match entry(&self.store, Matching::Topic(&topic)) {
-            Ok(stored) => stored,
+        let (Some(signers), Some((_, bytes))) = (logins.signers(&host.fleet), stored) else {
+            return Ok(());
+        };
+        let now = match signers.verify_again(&host.name, &bytes) {
+            Ok(standing) => standing,
+            Err(refused) => {
+                tracing::warn!(%refused, %host, "an entry of the roster was stored and lets nobody in");
+                return Ok(());
+            }
+        };
+        let before = logins.roster().put(host.clone(), now.clone());
+        let host_changed = before.as_ref().and_then(|it| it.key.as_ref()) != now.key.as_ref();
+        let token_changed = before.as_ref().and_then(|it| it.token.as_ref()) != now.token.as_ref();
+        let (member, candidate) = (host.to_string(), Principal::candidate_name(host));
+        self.registry.close(Refusal::LoginChanged, |owner| {
+            (host_changed && *owner == *member) || (token_changed && *owner == *candidate)
+        });
+        tracing::info!(%host, number = %now.number, "an entry of the roster was taken up");
+        Ok(())
+    }
+
+    /// Forgets the session that was kept of a host which is none any more.
+    async fn forget_host(&self, host: &LoginName) {
+        let owner = host.to_string();
+        // It is closed, and what it had acknowledged is on its way to the store.
+        let _ = timeout(FAREWELL, self.registry.rid_of(|other| *other == *owner)).await;
+        let client = host_client_id(&host.fleet, &host.name);
+        let kept = match self.store.session(&client) {
+            Ok(kept) => kept.filter(|kept| kept.owner == owner),
             Err(error) => {
                 self.unreadable(&error);
                 return;
             }
         };
-        let Some(standing) =
-            stored.iter().find_map(|(_, bytes)| signers.verify_again(&host.name, bytes).ok())
-        else {
-            return;
-        };
-        let before = logins.roster().put(host.clone(), standing.clone());
-        let key = |standing: &Option<Standing>| standing.as_ref().and_then(|it| it.key.clone());
-        let token = |standing: &Option<Standing>| standing.as_ref().and_then(|it| it.token.clone());
-        let now = Some(standing);
-        let (host_changed, token_changed) =
-            (key(&before) != key(&now), token(&before) != token(&now));
-        let (member, candidate) = (host.to_string(), Principal::candidate_name(host));
-        self.registry.close(Refusal::LoginChanged, |owner| {
-            (host_changed && *owner == *member) || (token_changed && *owner == *candidate)
-        });
-        tracing::info!(%host, "an entry of the roster was taken up");
+        let is_back = self.authenticator().logins().find(host).is_some();
+        if kept.is_some() && !is_back && self.journal.forget(&client).await.is_ok() {
+            self.holdings.give_session(&owner.into());
+        }
     }
 
     /// Reads the roster of all fleets from the store, by the trust that an authenticator has.
@@ -114,15 +144,23 @@ impl Broker {
         store: &Store,
         authenticator: &Authenticator,
     ) -> Result<Roster, ReadError> {
-        let mut hosts = Vec::new();
-        for (fleet, signers) in authenticator.logins().all_signers() {
+        let (roster, logins) = (Roster::default(), authenticator.logins());
+        for (fleet, signers) in logins.all_signers() {
             let mut refused = Vec::new();
-            for (host, bytes) in entry(store, Matching::Prefix(&prefix(fleet)))? {
+            for (host, bytes) in entries(store, Matching::Prefix(&prefix(fleet)))? {
                 let name = LoginName { fleet: fleet.clone(), name: host };
-                match signers.verify_again(&name.name, &bytes) {
-                    Ok(standing) => hosts.push((name, standing)),
-                    Err(_) => refused.push(name.name.to_string()),
+                let Ok(standing) = signers.verify_again(&name.name, &bytes) else {
+                    refused.push(name.name.to_string());
+                    continue;
+                };
+                let keys: Vec<_> = standing.keys().collect();
+                let listed = logins.listed_with(&name, &keys);
+                if let Some(owner) = listed.or_else(|| roster.other_with(&name, &keys)) {
+                    let refused = Refused::KeyTaken { host: name.name, owner };
+                    tracing::warn!(%fleet, %refused, "an entry of the roster lets nobody in");
+                    continue;
                 }
+                roster.put(name, standing);
             }
             if !refused.is_empty() {
                 tracing::warn!(
@@ -133,7 +171,7 @@ impl Broker {
                 );
             }
         }
-        Ok(Roster::new(hosts))
+        Ok(roster)
     }
 
     pub(crate) fn handed_in(&self) -> MutexGuard<'_, HandedIn> {
@@ -143,29 +181,33 @@ impl Broker {
 
 /// Judges an entry; nothing is to be judged where nobody signs.
 fn judge(
-    authenticator: &Authenticator,
+    logins: &Logins,
     handed_in: &HandedIn,
     name: &LoginName,
     bytes: &[u8],
 ) -> Result<Option<Standing>, Refused> {
-    let logins = authenticator.logins();
     let Some(signers) = logins.signers(&name.fleet) else { return Ok(None) };
     let standing = signers.verify(&name.name, bytes)?;
-    let known = logins.roster().find(name).map(|it| it.number);
-    let last = handed_in.get(name);
-    let known = known.max(last.map(|(number, _)| *number));
-    let is_again = last.is_some_and(|(_, digest)| *digest == MessageDigest::of(bytes));
-    if let Some(known) = known
-        && !is_again
-        && standing.number <= known
-    {
-        return Err(Refused::Superseded { found: standing.number, known });
+    let last = handed_in.get(name).cloned().or_else(|| logins.roster().find(name));
+    if let Some(last) = last {
+        if standing.number < last.number {
+            return Err(Refused::Superseded { found: standing.number, known: last.number });
+        }
+        if standing.number == last.number && standing.digest != last.digest {
+            return Err(Refused::Conflict { number: last.number });
+        }
     }
     let keys: Vec<_> = standing.keys().collect();
-    if let Some(owner) = logins.other_with(name, &keys) {
-        return Err(Refused::KeyTaken { host: name.name.clone(), owner });
+    let is_other = |other: &LoginName| other.fleet == name.fleet && other != name;
+    let owner = logins.other_with(name, &keys).or_else(|| {
+        let mut others = handed_in.iter().filter(|(other, _)| is_other(other));
+        let other = others.find(|(_, one)| one.keys().any(|key| keys.contains(&key)));
+        other.map(|(other, _)| other.name.clone())
+    });
+    match owner {
+        Some(owner) => Err(Refused::KeyTaken { host: name.name.clone(), owner }),
+        None => Ok(Some(standing)),
     }
-    Ok(Some(standing))
 }
 
 fn prefix(fleet: &FleetId) -> String {
@@ -173,10 +215,10 @@ fn prefix(fleet: &FleetId) -> String {
 }
 
 /// Gives the entries that are stored, with the hosts whose topics they are on.
-fn entry(store: &Store, topics: Matching<'_>) -> Result<Vec<(HostId, Vec<u8>)>, ReadError> {
-    let revisions = store.newer(topics, crate::message::Revision::NONE)?;
+fn entries(store: &Store, topics: Matching<'_>) -> Result<Vec<(HostId, Vec<u8>)>, ReadError> {
+    let revisions = store.newer(topics, Revision::NONE)?;
     let messages = store.messages(&revisions)?.into_iter();
-    let of_host = |message: crate::message::Message| {
+    let of_host = |message: Message| {
         let topic = std::str::from_utf8(&message.topic).ok()?.parse::<Topic>().ok()?;
         match topic.subject {
             Subject::Roster(host) => Some((host, message.payload.to_vec())),
@@ -185,3 +227,6 @@ fn entry(store: &Store, topics: Matching<'_>) -> Result<Vec<(HostId, Vec<u8>)>, 
     };
     Ok(messages.filter_map(of_host).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use herald_proto::time::Timestamp;
+use herald_proto::{key::KeyId, time::Timestamp};
 use tokio::{sync::Semaphore, task::block_in_place, time::timeout};
 
 use crate::{
@@ -29,7 +29,6 @@ use crate::{
     refusal::Refusal,
     registry::Registry,
     retained::{ReadError, Store},
-    roster::Standing,
     turns::Turns,
 };
 
@@ -39,7 +38,7 @@ const ROOM: usize = 256 * 1024 * 1024;
 const PASSWORD_CHECKS: usize = 2;
 
 /// How long the sessions of logins that are gone have to end.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Most log lines for a reason in a second.
 const LOG_LINES: u32 = 5;
@@ -67,8 +66,8 @@ pub struct Broker {
 pub(crate) struct Authenticated {
     pub(crate) principal: Principal,
     by: Arc<Authenticator>,
-    /// What the roster said of it.
-    standing: Option<Standing>,
+    /// By what the roster let it in.
+    standing: Option<(Option<KeyId>, Option<KeyId>)>,
 }
 
 /// What sessions go by.
@@ -196,6 +195,7 @@ impl Broker {
         // Looked at before, so that a change in between is noticed.
         let claimed = credentials.username.or(credentials.certificate);
         let standing = claimed.and_then(|name| authenticator.standing(name));
+        let standing = standing.map(|standing| standing.ids());
         let authenticated = if authenticator.is_expensive(credentials) {
             let Some(_turn) = self.password_checks.take(peer.address.ip()).await else {
                 return Err(ConnectReturn::Unavailable);
@@ -222,7 +222,7 @@ impl Broker {
     pub(crate) fn is_still(&self, authenticated: &Authenticated) -> bool {
         let (now, then) = (self.authenticator(), &authenticated.by);
         let name = authenticated.principal.to_string();
-        now.standing(&name) == authenticated.standing
+        now.standing(&name).map(|standing| standing.ids()) == authenticated.standing
             && (Arc::ptr_eq(&now, then) || now.has_same_login(then, &name))
     }
 

@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use clap_complete::Shell;
 use herald_broker::{
     config::{self, Config},
     passwords,
@@ -48,6 +49,13 @@ pub(crate) fn check_config(config: &Config) -> Result<(), Failed> {
     serve::transports(config)?;
     config.require_all()?;
     Ok(serve::say(&config.to_string())?)
+}
+
+/// Prints a completion script of the program for a shell.
+pub(crate) fn completions(shell: Shell, program: &mut clap::Command) -> Result<(), Failed> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, program, "herald-broker", &mut script);
+    Ok(serve::say(&String::from_utf8_lossy(&script))?)
 }
 
 /// Reads a password from the first line of stdin, and prints its line of the password file.

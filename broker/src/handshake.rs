@@ -160,7 +160,7 @@ impl Asked {
             return Err(bad_id());
         }
         let is_its_own = own_id(principal).is_some_and(|own| *self.client == *own);
-        let is_host = matches!(principal, Principal::Host { .. });
+        let is_host = matches!(principal, Principal::Host { .. } | Principal::Candidate { .. });
         let patience = Patience {
             bytes: if is_host { HOST_BYTES } else { OTHER_BYTES },
             time: broker.settings.slow_after,

@@ -32,6 +32,8 @@ pub struct Logins {
 struct Fleet {
     path: PathBuf,
     logins: HashMap<HostId, Entry>,
+    /// Whose each key is.
+    owners: HashMap<KeyId, HostId>,
     signers: Option<Signers>,
 }
 
@@ -180,6 +182,12 @@ pub enum BadSigners {
     /// It can't be read.
     #[error(transparent)]
     Unreadable(#[from] io::Error),
+    /// Anybody can write it.
+    #[error("anybody can write it (mode {mode:03o}), and so let hosts in: chmod o-w it")]
+    Writable {
+        /// Its permissions.
+        mode: u32,
+    },
     /// It is none.
     #[error(transparent)]
     Invalid(#[from] BadTrust),
@@ -267,16 +275,17 @@ impl Logins {
     /// Finds a login other than the host's own that one of these keys is, or whose name the host has
     /// though it is none.
     pub fn other_with(&self, host: &LoginName, keys: &[KeyId]) -> Option<HostId> {
+        self.listed_with(host, keys).or_else(|| self.roster.other_with(host, keys))
+    }
+
+    /// Finds one that stands in the file.
+    pub fn listed_with(&self, host: &LoginName, keys: &[KeyId]) -> Option<HostId> {
         let fleet = self.fleets.get(&host.fleet)?;
         if fleet.has_member(&host.name) {
             return Some(host.name.clone());
         }
-        let has_one = |entry: &Entry| entry.keys.iter().any(|key| keys.contains(&key.id()));
-        let mut listed = fleet.logins.iter();
-        listed
-            .find(|(name, entry)| **name != host.name && has_one(entry))
-            .map(|(name, _)| name.clone())
-            .or_else(|| self.roster.other_with(host, keys))
+        let mut owners = keys.iter().filter_map(|key| fleet.owners.get(key));
+        owners.find(|owner| **owner != host.name).cloned()
     }
 
     /// Gives the fleets, each with the number of its logins, in no order.
@@ -310,7 +319,7 @@ impl Logins {
             logins.insert(name, (place, Entry { part, keys: keys.into() }));
         }
         let logins = logins.into_iter().map(|(name, (_, entry))| (name, entry)).collect();
-        self.fleets.insert(id, Fleet { path: path.to_owned(), logins, signers });
+        self.fleets.insert(id, Fleet { path: path.to_owned(), logins, owners, signers });
         Ok(())
     }
 }

@@ -12,7 +12,8 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use herald_broker::config::{self, Config, Loopback};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
@@ -60,6 +61,11 @@ enum Command {
     },
     /// Saves what can be saved of a damaged store, while the broker is stopped
     Repair,
+    /// Prints a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 /// Why the broker ended without being told to.
@@ -115,6 +121,9 @@ fn run(args: Args) -> Result<(), Failure> {
         Some(Command::CheckConfig) => Ok(commands::check_config(&config)?),
         Some(Command::HashPassword { login }) => Ok(commands::hash_password(&login)?),
         Some(Command::Repair) => Ok(commands::repair(config.state()?)?),
+        Some(Command::Completions { shell }) => {
+            Ok(commands::completions(shell, &mut Args::command())?)
+        }
         None => {
             config.require_all()?;
             tokio::runtime::Builder::new_multi_thread()

@@ -77,3 +77,22 @@ impl fmt::Display for Principal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_candidate_has_the_name_of_no_login() {
+        let web: LoginName = "home/web-1".parse().unwrap();
+        let (fleet, host) = (web.fleet.clone(), web.name.clone());
+        let candidate = Principal::Candidate { fleet, host, token: KeyId::from_bytes([1; 32]) };
+        let name = candidate.to_string();
+        assert_eq!(name, Principal::candidate_name(&web));
+        assert!(name.parse::<LoginName>().is_err(), "{name}");
+        assert_eq!(Principal::candidate_of(&name), Some(web));
+        for other in ["home/web-1", "anonymous", "?", "web-1?"] {
+            assert_eq!(Principal::candidate_of(other), None, "{other}");
+        }
+    }
+}

@@ -15,6 +15,9 @@ use crate::principal::Principal;
 
 /// Filters of a host beside those for its profiles: presence, roster, beacon, and some to spare.
 const HOST_FILTERS: usize = 16;
+/// Filters of a candidate: its entry in the roster, in a few connections, as the network may leave some
+/// behind.
+const CANDIDATE_FILTERS: usize = 8;
 /// Filters of a host for each profile: order, report, roll back, release, decision, and one to spare.
 const PROFILE_FILTERS: usize = 6;
 
@@ -43,8 +46,7 @@ impl Limits {
     pub fn filters_of(&self, principal: &Principal) -> usize {
         match principal {
             Principal::Host { .. } => HOST_FILTERS + PROFILE_FILTERS * self.profiles,
-            // Its entry in the roster.
-            Principal::Candidate { .. } => 1,
+            Principal::Candidate { .. } => CANDIDATE_FILTERS,
             Principal::Member { .. } => self.filters,
             Principal::Anonymous => usize::MAX,
         }

@@ -3,11 +3,11 @@
 use std::fmt;
 
 macro_rules! refusals {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+    ($($(#[doc = $meaning:literal])* $variant:ident => $name:literal,)*) => {
         /// Why a client was refused something, or its connection closed.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Refusal {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $meaning])* $variant,)*
         }
 
         impl Refusal {
@@ -18,6 +18,13 @@ macro_rules! refusals {
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
+                }
+            }
+
+            /// Says what it means, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($meaning),*).trim_ascii(),)*
                 }
             }
         }

@@ -6,13 +6,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{PoisonError, RwLock},
+    sync::{PoisonError, RwLock, RwLockReadGuard},
 };
 
 use herald_proto::{
     enrol::RosterEntry,
     host::{FleetId, HostId},
-    id::Sequence,
+    id::{MessageDigest, Sequence},
     key::{KeyId, KeyName, PublicKey},
     login::LoginName,
     rejection::Rejection,
@@ -35,6 +35,8 @@ pub struct Signers {
 pub struct Standing {
     /// Of two, the one with the higher number counts.
     pub number: Sequence,
+    /// Which message says it.
+    pub digest: MessageDigest,
     /// The key by which it is let in as a host.
     pub key: Option<PublicKey>,
     /// The token by which it is let in to ask.
@@ -65,14 +67,24 @@ pub enum Refused {
         found: HostId,
     },
     /// A later one is known.
-    #[error(
-        "its number is {found}, and {known} was taken: it was replayed, or two made it at once"
-    )]
+    #[error("its number is {found}, and {known} was taken: it is an old one")]
     Superseded {
         /// The entry's number.
         found: Sequence,
         /// The highest that was taken.
         known: Sequence,
+    },
+    /// Another with the same number is known.
+    #[error("another one with its number, {number}, was taken: two made one at once")]
+    Conflict {
+        /// The number of both.
+        number: Sequence,
+    },
+    /// It lets in a host and whoever may ask to be it by the same key.
+    #[error("the key and the token that it gives {host} are the same")]
+    TokenIsKey {
+        /// The entry's host.
+        host: HostId,
     },
     /// A key is another login's.
     #[error("it gives {host} a key that is the login {owner}'s already")]
@@ -87,7 +99,25 @@ pub enum Refused {
 /// The entries that count.
 #[derive(Debug, Default)]
 pub struct Roster {
-    hosts: RwLock<HashMap<LoginName, Standing>>,
+    entries: RwLock<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    hosts: HashMap<LoginName, Standing>,
+    /// Whose each key and token is. A fleet's keys are no other fleet's concern.
+    owners: HashMap<(FleetId, KeyId), HostId>,
+}
+
+impl Entries {
+    fn put(&mut self, host: LoginName, standing: Standing) -> Option<Standing> {
+        let of = |key| (host.fleet.clone(), key);
+        for key in self.hosts.get(&host).into_iter().flat_map(Standing::keys) {
+            self.owners.remove(&of(key));
+        }
+        self.owners.extend(standing.keys().map(|key| (of(key), host.name.clone())));
+        self.hosts.insert(host, standing)
+    }
 }
 
 impl Signers {
@@ -118,50 +148,55 @@ impl Standing {
             return Err(Refused::OtherHost { topic: topic.clone(), found: entry.host.clone() });
         }
         let RosterEntry { number, key, token, .. } = entry.into_inner();
+        if let (Some(key), Some(token)) = (&key, &token)
+            && key.id() == token.key.id()
+        {
+            return Err(Refused::TokenIsKey { host: topic.clone() });
+        }
         let name: KeyName = topic.as_str().parse().expect("every host name is a key name");
         let token = token.map(|token| Token {
             key: token.key.named(name.clone()),
             expires_at: token.expires_at,
         });
-        Ok(Self { number, key: key.map(|key| key.named(name)), token })
+        let digest = MessageDigest::of(bytes);
+        Ok(Self { number, digest, key: key.map(|key| key.named(name)), token })
+    }
+
+    /// Gives by what it lets in the host, and whoever may ask to be it.
+    pub fn ids(&self) -> (Option<KeyId>, Option<KeyId>) {
+        let token = self.token.as_ref().map(|token| token.key.id());
+        (self.key.as_ref().map(PublicKey::id), token)
     }
 
     /// Gives the ids of its keys.
     pub fn keys(&self) -> impl Iterator<Item = KeyId> {
-        let token = self.token.as_ref().map(|token| token.key.id());
-        self.key.as_ref().map(PublicKey::id).into_iter().chain(token)
+        let (key, token) = self.ids();
+        key.into_iter().chain(token)
     }
 }
 
 impl Roster {
-    /// Takes entries that were verified.
-    pub fn new(hosts: impl IntoIterator<Item = (LoginName, Standing)>) -> Self {
-        Self { hosts: RwLock::new(hosts.into_iter().collect()) }
+    fn read(&self) -> RwLockReadGuard<'_, Entries> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives what is said of a host.
     pub fn find(&self, host: &LoginName) -> Option<Standing> {
-        self.hosts.read().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
+        self.read().hosts.get(host).cloned()
     }
 
     /// Takes what is said of a host now; gives what was said before.
     pub fn put(&self, host: LoginName, standing: Standing) -> Option<Standing> {
-        self.hosts.write().unwrap_or_else(PoisonError::into_inner).insert(host, standing)
+        self.entries.write().unwrap_or_else(PoisonError::into_inner).put(host, standing)
     }
 
     /// Finds another host of the fleet that has one of these keys.
     pub fn other_with(&self, host: &LoginName, keys: &[KeyId]) -> Option<HostId> {
-        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
-        let others = hosts.iter().filter(|(name, _)| name.fleet == host.fleet && *name != host);
-        let mut owners = others
-            .filter(|(_, standing)| standing.keys().any(|key| keys.contains(&key)))
-            .map(|(name, _)| name.name.clone());
-        owners.next()
-    }
-
-    /// Counts the hosts of a fleet that are let in.
-    pub fn members(&self, fleet: &FleetId) -> usize {
-        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
-        hosts.iter().filter(|(name, it)| name.fleet == *fleet && it.key.is_some()).count()
+        let entries = self.read();
+        let owner = |key: &KeyId| entries.owners.get(&(host.fleet.clone(), *key));
+        keys.iter().filter_map(owner).find(|owner| **owner != host.name).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use herald_broker::acl::{may_publish, may_subscribe};
 use herald_broker::logins::Logins;
 use herald_broker::principal::{Principal, Role};
 use herald_proto::host::FleetId;
+use herald_proto::key::KeyId;
 use herald_proto::topic::{Filter, Kind, Topic};
 
 const DOCS: &str = include_str!("../../docs/access.md");
@@ -75,6 +76,26 @@ fn members_cell(role: Role, topic: &Topic) -> &'static str {
     }
 }
 
+/// Says what candidates may do with a topic.
+fn candidates_cell(topic: &Topic) -> &'static str {
+    let candidate = |name: &str, token| Principal::Candidate {
+        fleet: "home".parse().unwrap(),
+        host: name.parse().unwrap(),
+        token: KeyId::from_bytes([token; 32]),
+    };
+    let (own, other) = (candidate("a", 9), candidate("b", 8));
+    assert!(!writes(&other, topic) && !reads(&other, topic), "a candidate asks for itself only");
+    for filter in topic.filters().filter(|filter| !matches!(filter, Filter::Exactly(_))) {
+        assert!(!may_subscribe(&own, &filter), "{filter}");
+    }
+    match (reads(&own, topic), writes(&own, topic)) {
+        (false, false) => "nothing",
+        (true, false) => "reads its host's",
+        (false, true) => "writes its token's",
+        (true, true) => panic!("the page has no words for both"),
+    }
+}
+
 #[test]
 fn the_table_of_roles_says_what_the_code_does() {
     let written: Vec<_> = DOCS
@@ -90,7 +111,8 @@ fn the_table_of_roles_says_what_the_code_does() {
             let [operator, rollout, monitor] = [Role::Operator, Role::Rollout, Role::Monitor]
                 .map(|role| members_cell(role, &topic));
             let hosts = hosts_cell(&topic);
-            format!("| `{name}` | {hosts} | {operator} | {rollout} | {monitor} |")
+            let candidates = candidates_cell(&topic);
+            format!("| `{name}` | {hosts} | {operator} | {rollout} | {monitor} | {candidates} |")
         })
         .collect();
     assert_eq!(written, computed);

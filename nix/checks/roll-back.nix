@@ -3,7 +3,7 @@ _: {
   script = ''
     hub.succeed(publish("--watch"))
     runs("next")
-    hub.succeed(herald("rollback", "--key", "/etc/operator.key", "--host", "alpha", "--watch"))
+    hub.succeed(herald("rollback", "alpha", "--key", "/etc/operator.key", "--watch"))
     runs("first")
 
     hub.succeed(publish("--watch"))

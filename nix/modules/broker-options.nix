@@ -98,6 +98,21 @@ let
           web-1 = [ "web-1:6kpsY+Kcxq+Q1SrSHO2j7bTKyDMoAd0uC8xt5b4WEtI=" ];
         };
       };
+      trust = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = lib.literalExpression "./trust.toml";
+        description = ''
+          The fleet's trust file. With it, hosts also log in by the roster that operators sign
+          (`herald host`), and whoever has a token may ask to be let in. What the roster says of a host
+          counts over `hosts`.
+        '';
+      };
+      olderTrusts = mkOption {
+        type = types.listOf types.path;
+        default = [ ];
+        description = "Trust files from before, by which entries of the roster are still good.";
+      };
       operators = party "Operators";
       rollouts = party "Those who pace releases";
       monitors = party "Monitors";

@@ -62,8 +62,21 @@ let
 
   loginFile =
     fleet: logins:
+    let
+      own = removeAttrs logins [
+        "trust"
+        "olderTrusts"
+      ];
+    in
     toml.generate "${fleet}.toml" (
-      { inherit fleet; } // lib.filterAttrs (_: value: value != { } && value != null) logins
+      {
+        inherit fleet;
+      }
+      // lib.filterAttrs (_: value: value != { }) own
+      // optionalAttrs (logins.trust != null) { trust = "${logins.trust}"; }
+      // optionalAttrs (logins.olderTrusts != [ ]) {
+        older_trusts = map (trust: "${trust}") logins.olderTrusts;
+      }
     );
   loginFiles = lib.mapAttrs loginFile cfg.logins;
   loginsAt = fleet: "/etc/herald-broker/${fleet}.toml";

@@ -6,12 +6,12 @@
 /// written again unchanged, so that an older reader never loses what a newer writer said.
 macro_rules! codes {
     ($(#[$meta:meta])* pub enum $name:ident {
-        $($(#[$variant_meta:meta])* $variant:ident = $code:literal => $text:literal),* $(,)?
+        $($(#[doc = $meaning:literal])* $variant:ident = $code:literal => $text:literal),* $(,)?
     }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
-            $($(#[$variant_meta])* $variant,)*
+            $($(#[doc = $meaning])* $variant,)*
             /// A code that this version does not know.
             Unknown(u16),
         }
@@ -25,6 +25,14 @@ macro_rules! codes {
                 match self {
                     $(Self::$variant => $code,)*
                     Self::Unknown(code) => code,
+                }
+            }
+
+            /// Says what it means, in a sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($meaning),*).trim_ascii(),)*
+                    Self::Unknown(_) => "A code that this version does not know.",
                 }
             }
 

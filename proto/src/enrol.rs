@@ -11,7 +11,7 @@ use crate::{
 
 /// A host's request to be known by its key. It is signed by the token, which is the right to ask,
 /// and by the key itself, which shows that the host has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EnrolRequest {
     /// The wire version.
     pub version: u16,
@@ -43,7 +43,7 @@ wire_map!(EnrolRequest, unknown keys Ignore:
 ///
 /// With neither, the host is in the fleet no more. With both it may ask for another key, and is known
 /// by the one that it has until then.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RosterEntry {
     /// The wire version.
     pub version: u16,
@@ -69,7 +69,7 @@ wire_map!(RosterEntry, unknown keys Refuse:
 );
 
 /// A one-time key with which a host may ask, for a time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Token {
     /// Its public half.
     pub key: BareKey,

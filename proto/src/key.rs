@@ -151,9 +151,26 @@ impl From<&PublicKey> for BareKey {
 
 impl fmt::Debug for BareKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BareKey({})", self.id())
+        write!(f, "BareKey({self})")
     }
 }
+
+/// Written as base64 of its 32 bytes.
+impl fmt::Display for BareKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&STANDARD.encode(self.0.as_bytes()))
+    }
+}
+
+impl std::str::FromStr for BareKey {
+    type Err = BadKey;
+
+    fn from_str(text: &str) -> Result<Self, BadKey> {
+        usable(&decode(text)?).map(Self)
+    }
+}
+
+serde_as_text!(BareKey);
 
 impl Wire for BareKey {
     fn to_value(&self) -> Value {
@@ -239,9 +256,13 @@ impl std::str::FromStr for KeyName {
 
 fn split<const N: usize>(text: &str) -> Result<(KeyName, [u8; N]), BadKey> {
     let (name, encoded) = text.trim_end().split_once(':').ok_or(BadKey::NoName)?;
+    Ok((name.parse()?, decode(encoded)?))
+}
+
+fn decode<const N: usize>(encoded: &str) -> Result<[u8; N], BadKey> {
     let length = BadKey::BadLength { expected: N };
     let bytes = Zeroizing::new(STANDARD.decode(encoded).map_err(|_| length)?);
-    Ok((name.parse()?, bytes.as_slice().try_into().map_err(|_| length)?))
+    bytes.as_slice().try_into().map_err(|_| length)
 }
 
 #[cfg(test)]

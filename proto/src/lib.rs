@@ -30,6 +30,7 @@ pub mod report;
 pub mod roster_file;
 pub mod signing;
 pub mod store_path;
+pub mod substituter;
 pub mod target;
 pub mod text;
 pub mod time;

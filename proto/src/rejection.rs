@@ -56,6 +56,8 @@ codes! {
         NotRecorded = 30 => "not-recorded",
         /// The host's last beacon is too old to take orders by: somebody may hold messages back.
         Stale = 31 => "stale",
+        /// Which keys were revoked is not known on the host: no key counts.
+        RevocationsUnknown = 32 => "revocations-unknown",
         /// The closure could not be had.
         RealiseFailed = 40 => "realise-failed",
         /// The closure has other bytes than the operator signed.

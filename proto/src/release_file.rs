@@ -131,6 +131,9 @@ impl ReleaseFile {
             return Err(BadReleaseFile::Version { found, known: WIRE_VERSION });
         }
         let form = Form::from_value(value)?;
+        if form.targets.is_empty() {
+            return Err(Malformed::invalid(&"there are no targets in it").into());
+        }
         let gathering = Gathering::open(&form.release.0)?;
         let Release { targets_root, targets_count: signed, .. } = *gathering.message();
         let found = form.targets.len() as u64;

@@ -231,8 +231,46 @@ fn open_in_role<T: FleetMessage>(
 /// # Errors
 /// As [`verify_release`], and when the target is not in the release.
 pub fn verify_any_order(message: &[u8], trust: &Trust) -> Result<Verified<Order>, Rejection> {
+    verify_order_by(message, |release| verify_release(release, trust))
+}
+
+/// Verifies orders, whoever they are for, one after another: the signatures of a release are looked
+/// at once for all of its orders that follow each other.
+#[derive(Debug, Clone)]
+pub struct OrderReader {
+    trust: Trust,
+    /// What was verified last, with its bytes.
+    latest: Option<(Vec<u8>, Verified<Release>)>,
+}
+
+impl OrderReader {
+    /// Begins to read by a trust.
+    pub fn new(trust: Trust) -> Self {
+        Self { trust, latest: None }
+    }
+
+    /// Verifies the next order.
+    ///
+    /// # Errors
+    /// As [`verify_any_order`].
+    pub fn verify(&mut self, message: &[u8]) -> Result<Verified<Order>, Rejection> {
+        verify_order_by(message, |bytes| {
+            if let Some((_, release)) = self.latest.as_ref().filter(|(known, _)| known == bytes) {
+                return Ok(release.clone());
+            }
+            let release = verify_release(bytes, &self.trust)?;
+            self.latest = Some((bytes.to_owned(), release.clone()));
+            Ok(release)
+        })
+    }
+}
+
+fn verify_order_by(
+    message: &[u8],
+    verify_release: impl FnOnce(&[u8]) -> Result<Verified<Release>, Rejection>,
+) -> Result<Verified<Order>, Rejection> {
     let sealed: SealedOrder = codec::decode(message)?;
-    let release = verify_release(&sealed.release.0, trust)?;
+    let release = verify_release(&sealed.release.0)?;
     let bytes = &sealed.target.0;
     let (root, count) = (&release.targets_root, release.targets_count);
     if !merkle::proves(root, count, sealed.index, bytes, &sealed.proof) {

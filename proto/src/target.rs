@@ -8,6 +8,7 @@ use crate::{
     host::{HostId, ProfileName, System, UnitName},
     id::{ClosureDigest, Incarnation},
     store_path::StorePath,
+    substituter::Substituter,
 };
 
 codes! {
@@ -83,6 +84,9 @@ pub struct Target {
     /// What sets the order apart.
     #[serde(default)]
     pub marks: Vec<Mark>,
+    /// Binary caches that the host asks beside its own, as far as it allows them.
+    #[serde(default)]
+    pub substituters: Vec<Substituter>,
 }
 
 impl Target {
@@ -106,6 +110,7 @@ wire_map!(Target, unknown keys Refuse:
     11 => incarnation optional,
     12 => if_reboot_needed optional,
     13 => marks list,
+    14 => substituters list,
 );
 
 /// How a host makes sure that it got the bytes that the operator meant.

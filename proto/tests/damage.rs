@@ -4,21 +4,19 @@
 mod common;
 
 use common::{
-    NOW, alice, alpha, beacon, bob, carol, fleet, host, host_key, log, mallory, order, parse,
-    presence, reader, release, report, secret, target, tree, trust, trust_text, trust_with_beacons,
+    alice, alpha, beacon, bob, carol, enrol_request, fleet, host, host_key, log, mallory, order,
+    presence, reader, release, report, roster_entry, sign_entry, target, token, tree, trust,
+    trust_text, trust_with_beacons,
 };
 use herald_proto::{
-    WIRE_VERSION, codec,
-    enrol::{EnrolRequest, RosterEntry, Token},
-    id::Sequence,
-    key::{BareKey, SecretKey},
+    codec,
+    key::SecretKey,
     log::Log,
     presence::{Liveness, Presence},
     report::Report,
     signing::{
-        Gathering, HostMessage, sign_as_host, sign_beacon, sign_enrol_request, sign_release,
-        verify_beacon, verify_enrol_request, verify_from_host, verify_order, verify_release,
-        verify_roster_entry,
+        HostMessage, sign_as_host, sign_beacon, sign_enrol_request, sign_release, verify_beacon,
+        verify_enrol_request, verify_from_host, verify_order, verify_release, verify_roster_entry,
     },
     trust::Trust,
 };
@@ -91,37 +89,19 @@ fn a_release_is_refused_after_every_single_damage() {
 }
 
 #[test]
-fn an_entry_of_the_roster_is_refused_after_every_single_damage() {
-    let key = alice();
-    let token = BareKey::from(secret("token", 20).public());
-    let mut entry = Gathering::new(RosterEntry {
-        version: WIRE_VERSION,
-        fleet: fleet(),
-        host: host(),
-        number: Sequence::new(7),
-        key: Some(BareKey::from(alpha().public())),
-        token: Some(Token { key: token, expires_at: NOW }),
+fn a_request_to_be_let_in_is_refused_after_every_single_damage() {
+    let token = token();
+    let message = sign_enrol_request(&enrol_request(), &token, &alpha());
+    every_damage_is_refused(&message, |bytes| {
+        verify_enrol_request(bytes, &fleet(), token.public()).is_ok()
     });
-    entry.sign(&key).expect("a key that has not signed");
-    let trust = trust(1, &[&key]);
-    every_damage_is_refused(&entry.seal().0, |bytes| verify_roster_entry(bytes, &trust).is_ok());
 }
 
 #[test]
-fn a_request_to_join_is_refused_after_every_single_damage() {
-    let (token, key) = (secret("token", 20), alpha());
-    let request = EnrolRequest {
-        version: WIRE_VERSION,
-        fleet: fleet(),
-        host: host(),
-        key: BareKey::from(key.public()),
-        time: NOW,
-        agent: parse("0.1.0"),
-        system: parse("x86_64-linux"),
-    };
-    let message = sign_enrol_request(&request, &token, &key);
-    let token = token.public();
-    every_damage_is_refused(&message, |bytes| verify_enrol_request(bytes, &fleet(), token).is_ok());
+fn an_entry_of_the_roster_is_refused_after_every_single_damage() {
+    let trust = trust(2, &[&alice(), &carol()]);
+    let message = sign_entry(&roster_entry(), &[&alice(), &carol()]);
+    every_damage_is_refused(&message, |bytes| verify_roster_entry(bytes, &trust).is_ok());
 }
 
 /// Its two halves vouch for each other. Nothing vouches for its name, which counts for nothing.

@@ -35,11 +35,11 @@ pub(crate) struct Global {
     /// The fleet file [default: fleet.toml here, else in the user's configuration of herald]
     #[arg(long, global = true, env = "HERALD_FLEET", value_name = "FILE")]
     pub(crate) fleet_file: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) access: AccessOptions,
     /// Say more about what happens, on stderr; twice or thrice for still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    #[command(flatten)]
+    pub(crate) access: AccessOptions,
 }
 
 #[derive(Debug, clap::Subcommand)]

@@ -57,6 +57,7 @@ pub(crate) fn target(target: &Target) -> Vec<Line> {
     if let Some(answer) = target.if_reboot_needed {
         lines.push(("reboot", format!("if a switch needs one: {answer}")));
     }
+    lines.extend(target.substituters.iter().map(|cache| ("cache", cache.to_string())));
     lines.extend(target.marks.iter().map(|mark| ("marked", mark.to_string())));
     if let Some(incarnation) = target.incarnation {
         lines.push(("recovers", format!("the state {incarnation}")));

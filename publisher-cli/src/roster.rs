@@ -84,7 +84,28 @@ impl Registrar {
         host: &HostId,
     ) -> anyhow::Result<Self> {
         let operator = Operator::load(global, &options.keys.keys).await?;
-        Self::open(operator, std::slice::from_ref(host), options.connect_timeout).await
+        let hosts = std::slice::from_ref(host);
+        let registrar = Self::open(operator, hosts, options.connect_timeout).await?;
+        registrar.check_file(hosts, options.roster_out.as_deref())?;
+        Ok(registrar)
+    }
+
+    /// Checks, before anything is changed, that what others have to sign can be written.
+    ///
+    /// # Errors
+    /// When the file for it is there already.
+    pub(crate) fn check_file(&self, hosts: &[HostId], out: Option<&Path>) -> anyhow::Result<()> {
+        let role = self.operator.trust.release();
+        let own = self.operator.key_ids().iter().filter(|id| role.key(**id).is_some()).count();
+        let path = file_for(hosts, out);
+        if own < role.threshold() && path.exists() {
+            bail!(
+                "{} exists, and signatures are never overwritten: have the others sign it, or \
+                 choose another --roster-out",
+                path.display()
+            );
+        }
+        Ok(())
     }
 
     /// Signs what the fleet file says of these hosts, and publishes it if that is enough.
@@ -104,11 +125,7 @@ impl Registrar {
             self.publish(&entries).await?;
             return Ok(Told::All);
         }
-        let path = match (out, hosts) {
-            (Some(path), _) => path.to_owned(),
-            (None, [host]) => format!("{host}.roster").into(),
-            (None, _) => "hosts.roster".into(),
-        };
+        let path = file_for(hosts, out);
         signed_file::create(&path, &roster_file::write(&entries))?;
         Ok(Told::Unfinished { path, missing })
     }
@@ -151,6 +168,15 @@ impl Registrar {
     /// Disconnects.
     pub(crate) async fn close(self) {
         self.board.close().await;
+    }
+}
+
+/// Gives the file for what others have to sign.
+fn file_for(hosts: &[HostId], out: Option<&Path>) -> PathBuf {
+    match (out, hosts) {
+        (Some(path), _) => path.to_owned(),
+        (None, [host]) => format!("{host}.roster").into(),
+        (None, _) => "hosts.roster".into(),
     }
 }
 

@@ -10,6 +10,8 @@ mod http_status;
 pub mod launcher;
 pub mod link_watch;
 pub mod nix;
+mod nix_log;
+pub mod nix_settings;
 pub mod own_unit;
 pub mod people;
 mod poisoned;

@@ -26,9 +26,17 @@ pub mod status;
 mod words;
 
 /// What the exit codes of all commands mean, for their help.
-pub const EXIT_CODES: &str = "Exit codes: 0 done or stopped, 1 failed, 2 bad configuration, trust \
-file or arguments, 3 it rolled back, 4 refused, or it ended as failed, 5 it reached a limit, \
-6 the daemon does not run or answer, 7 not allowed.\n\
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or stopped
+  1  failed
+  2  a bad configuration, trust file or argument
+  3  the order rolled back
+  4  refused, or the order ended in another way than it should
+  5  the order reached a limit
+  6  the daemon does not run, or does not answer
+  7  not allowed
+
 HERALD_LOG sets the level of the log, such as HERALD_LOG=debug.";
 
 /// How a command ended that did what it was for.
@@ -113,7 +121,10 @@ impl Daemon {
 }
 
 /// Writes a line to stdout. That nobody reads it, as after `| head`, is no failure.
-fn line(text: &str) -> io::Result<()> {
+///
+/// # Errors
+/// Whatever else keeps it from being written.
+pub fn line(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

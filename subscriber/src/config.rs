@@ -11,6 +11,7 @@ use herald_client::{BadTls, BrokerUrl, PasswordInTheOpen, SessionKind};
 use herald_proto::{
     host::{FleetId, HostId, ProfileName, System},
     store_path::is_store_dir,
+    substituter::Substituter,
     text::Unparsable,
     trust::{BadTrust, Trust},
 };
@@ -69,6 +70,9 @@ pub struct Config {
     /// The folder of the Nix store.
     #[serde(default = "default_store_dir")]
     pub store_dir: String,
+    /// The binary caches that releases may name, with what is in folders below them.
+    #[serde(default)]
+    pub allowed_substituters: Vec<Substituter>,
     /// What runs activations, so that they outlive the subscriber.
     #[serde(default)]
     pub runner: Runner,

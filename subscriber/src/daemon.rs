@@ -20,7 +20,7 @@ use crate::{
         printed::Printed, pruner::Pruner, record::Records, state_store::StateFile,
         systems::Systems, unsynced::Unsynced,
     },
-    clock::Clock,
+    clock::{self, Clock},
     config::{ActivationOutput, Config, Profile, Restart, Runner},
     control::server::Control,
     driver::Driver,
@@ -105,9 +105,9 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<Stop> {
         identity::make_folder(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let memory = StateFile::new(&folder).with_canary(config.canary(name));
-        let mut state = memory.open(boot)?;
         // Who built this program did so before now.
-        state.floor = state.floor.max(built_at());
+        let memory = memory.with_floor(clock::BUILT_AT);
+        let state = memory.open(boot)?;
         states.push((name.clone(), profile.clone(), folder, memory, state));
     }
 
@@ -144,13 +144,16 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<Stop> {
             clock: Box::new(move || clock.now()),
             memory: Box::new(memory),
             machine: Box::new(systems(Arc::clone(&os), &profile, config.runner, &link)),
-            closures: Box::new(Nix::new(
-                Arc::clone(&os),
-                &config.store_dir,
-                roots,
-                unsynced.clone(),
-                config.room.clone(),
-            )),
+            closures: Box::new(
+                Nix::new(
+                    Arc::clone(&os),
+                    &config.store_dir,
+                    roots,
+                    unsynced.clone(),
+                    config.room.clone(),
+                )
+                .allowing(config.allowed_substituters.clone()),
+            ),
             activation: Box::new(Activator::new(
                 &name,
                 &profile,
@@ -225,12 +228,6 @@ async fn other_key(
         }
     }
     pending().await
-}
-
-/// Gives the time that this program was built at, as whoever built it has said; no clock is behind it.
-fn built_at() -> Timestamp {
-    let seconds = option_env!("SOURCE_DATE_EPOCH").and_then(|text| text.parse::<u64>().ok());
-    Timestamp::from_millis(seconds.unwrap_or_default().saturating_mul(1000))
 }
 
 /// Tells what to watch where the subscriber is part of a system that is switched.

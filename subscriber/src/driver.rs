@@ -2,7 +2,9 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use herald_core::{Capabilities, Effect, Event, Failure, Illegal, Realised, Standing, State, step};
+use herald_core::{
+    Capabilities, Effect, Event, Failure, Illegal, Now, Realised, Standing, State, step,
+};
 use herald_proto::{
     beacon::Freshness,
     host::ProfileName,
@@ -226,6 +228,13 @@ impl Driver {
     }
 
     async fn judge(&self, message: &[u8]) -> Event {
+        if let Err(problem) = self.trust.check() {
+            return Event::MessageRefused(Refusal {
+                message: MessageDigest::of(message),
+                code: Code::RevocationsUnknown,
+                detail: Prose::lossy(&problem.to_string()),
+            });
+        }
         match verify_order(message, &self.trust.in_force(), &self.reader) {
             Ok(order) => {
                 let seen = self.ports.machine.seen().await;
@@ -294,7 +303,9 @@ impl Driver {
         let name = event.name();
         let permitted = matches!(event, Event::Permitted { .. });
         let now = (self.ports.clock)();
-        self.host.forgot_at = forgets.then(|| now.start());
+        // A clock that lost its time would make every beacon newer than this boot.
+        let by_floor = Now { wall: self.state.time(&now), ..now };
+        self.host.forgot_at = forgets.then(|| by_floor.start());
         match step(&self.state, event, &now, &self.host) {
             Ok(mut next) => {
                 self.persist(&mut next).await;

@@ -2,10 +2,14 @@
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::{Shell, generate};
 use tracing_subscriber::EnvFilter;
 
+use herald_proto::time::Timestamp;
 use herald_subscriber::{
+    adapters::nix_settings,
+    clock,
     commands::{self, Exit},
     commit,
     config::Config,
@@ -45,6 +49,11 @@ enum Command {
     BringBack(commands::roll_back::Args),
     /// Follows a signed order from a file, without a broker.
     Apply(commands::apply::Args),
+    /// Prints a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
     /// Runs a switch program and writes down how it ended (the subscriber calls this itself).
     #[command(hide = true)]
     Activate(runner::Args),
@@ -133,7 +142,16 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
             config.check_windows(&path).await?;
             let checks = config.check_health()?;
             config.enrol.as_ref().map(EnrolConfig::token).transpose()?;
+            for warning in nix_settings::warnings(&Linux).await {
+                eprintln!("warning: {warning}");
+            }
             let (keys, threshold) = (trust.release().keys().count(), trust.release().threshold());
+            if clock::BUILT_AT > Timestamp::default() {
+                println!(
+                    "no clock is believed before {}, when this program was built",
+                    clock::BUILT_AT
+                );
+            }
             println!(
                 "{}: host {} of fleet {}; releases need {threshold} of {keys} keys; {checks} health \
                  checks of its own",
@@ -148,6 +166,11 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Consent(args) => return commands::consent::run(args).await,
         Command::BringBack(args) => return commands::roll_back::run(args).await,
         Command::Apply(args) => return commands::apply::run(args).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            generate(shell, &mut Cli::command(), "herald-subscriber", &mut script);
+            commands::line(String::from_utf8_lossy(&script).trim_end())?;
+        }
         Command::Activate(args) => runner::run(session(), args).await?,
         Command::PrepareReboot(args) => prepare_reboot::run(session(), args).await?,
         Command::DeadMan(args) => roll_back::after_boot(&args)?,

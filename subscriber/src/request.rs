@@ -148,6 +148,7 @@ pub(crate) fn wanted_back(state: &State, reader: &Addressee, seen: Seen) -> Resu
         incarnation: None,
         if_reboot_needed: None,
         marks: vec![Mark::Urgent],
+        substituters: vec![],
     });
     Ok(Event::WantedBack { target: Some(target), seen })
 }

@@ -5,14 +5,14 @@
 //! wants its holder back makes a new key, which costs nothing.
 //!
 //! A trust that was in force here before is no news: going back to it removes no key that came later.
+//!
+//! Where the file is damaged nobody knows which keys are revoked, and no key counts until somebody at
+//! the host has put it right.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use herald_proto::{
-    id::TrustDigest,
+    id::{MessageDigest, TrustDigest},
     key::{KeyId, PublicKey},
     trust::{Role, Trust},
 };
@@ -24,7 +24,10 @@ const MOST_TRUSTS: usize = 256;
 
 /// What stands above the file's content: a person may have to read it.
 const HEAD: &str = "# Written by herald-subscriber: the trust that committed systems brought, and the \
-                    keys that\n# they have removed. A key in [revoked] signs nothing here any more.\n";
+                    keys that\n# they have removed. A key in [revoked] signs nothing here any more. Who \
+                    changes this file\n# by hand removes the line with the checksum.\n";
+/// What stands before the SHA-256 of all that follows its line.
+const CHECKSUM: &str = "checksum = ";
 
 /// The keys that a host has seen come and go. It is durable once it was saved.
 #[derive(Debug)]
@@ -32,11 +35,16 @@ pub struct Revocations {
     file: PathBuf,
     seen: Seen,
     is_stored: bool,
+    /// The file is damaged, and stays as it is.
+    is_damaged: bool,
 }
 
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Seen {
+    /// None where a person has changed the file, or a version wrote it that had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<MessageDigest>,
     /// The digests of all trusts that were in force with a committed system.
     trusts: Vec<TrustDigest>,
     /// The keys of the one that came last.
@@ -51,7 +59,7 @@ struct Keys {
     rollout: Vec<PublicKey>,
 }
 
-/// The file can't be read, or be moved aside.
+/// The file can't be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use {}: check the disk, and that this user owns it", path.display())]
 pub struct Unusable {
@@ -59,39 +67,61 @@ pub struct Unusable {
     source: io::Error,
 }
 
+/// Nobody knows which keys are revoked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "which keys were revoked on this host is not known, as {} is damaged, and none counts: put it right \
+     at the host, or remove it if no key ever had to go, and restart the subscriber",
+    path.display()
+)]
+pub struct Forgotten {
+    path: PathBuf,
+}
+
 impl Revocations {
     /// Reads the file; one that is not there is that of a host which has seen nothing yet. A damaged
-    /// one is kept beside it, and said in the log: a host that did not start would be no safer.
+    /// one stays, for somebody to look at it.
     ///
     /// # Errors
     /// When the file system refuses.
     pub fn open(os: &dyn Os, file: PathBuf) -> Result<Self, Unusable> {
-        let unusable = |path: &Path, source| Unusable { path: path.to_owned(), source };
         let bytes = match os.read(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { file, seen: Seen::default(), is_stored: true });
+                return Ok(Self::of(file, Some(Seen::default())));
             }
-            read => read.map_err(|source| unusable(&file, source))?,
+            read => read.map_err(|source| Unusable { path: file.clone(), source })?,
         };
-        if let Some(seen) = std::str::from_utf8(&bytes).ok().and_then(|t| toml::from_str(t).ok()) {
-            return Ok(Self { file, seen, is_stored: true });
+        let opened = Self::of(file, Seen::read(&bytes));
+        if let Err(problem) = opened.check() {
+            tracing::error!("{problem}");
         }
-        let aside = file.with_extension("damaged");
-        tracing::error!(file = %file.display(), kept = %aside.display(), "which keys are revoked is not known any more: the file is damaged");
-        durable::rename(os, &file, &aside).map_err(|source| unusable(&file, source))?;
-        Ok(Self { file, seen: Seen::default(), is_stored: true })
+        Ok(opened)
+    }
+
+    fn of(file: PathBuf, seen: Option<Seen>) -> Self {
+        let is_damaged = seen.is_none();
+        Self { file, seen: seen.unwrap_or_default(), is_stored: true, is_damaged }
+    }
+
+    /// Tells whether it is known which keys are revoked.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check(&self) -> Result<(), Forgotten> {
+        if self.is_damaged { Err(Forgotten { path: self.file.clone() }) } else { Ok(()) }
     }
 
     /// Gives a trust without the keys that are revoked.
     pub fn applied_to(&self, trust: Trust) -> Trust {
         let Keys { release, rollout } = &self.seen.revoked;
-        trust.without(|id| has(release, id), |id| has(rollout, id))
+        let all = self.is_damaged;
+        trust.without(|id| all || has(release, id), |id| all || has(rollout, id))
     }
 
     /// Takes in the trust of a system that is committed, and gives the keys that are revoked by that.
     pub fn take(&mut self, trust: &Trust) -> Vec<PublicKey> {
         let digest = trust.digest();
-        if self.seen.trusts.contains(&digest) {
+        if self.is_damaged || self.seen.trusts.contains(&digest) {
             return Vec::new();
         }
         self.is_stored = false;
@@ -113,9 +143,24 @@ impl Revocations {
             return Ok(());
         }
         let text = toml::to_string(&self.seen).map_err(io::Error::other)?;
-        durable::write(os, &self.file, format!("{HEAD}{text}").as_bytes())?;
+        let checksum = MessageDigest::of(text.as_bytes());
+        let text = format!("{HEAD}{CHECKSUM}\"{checksum}\"\n{text}");
+        durable::write(os, &self.file, text.as_bytes())?;
         self.is_stored = true;
         Ok(())
+    }
+}
+
+impl Seen {
+    /// Reads what is in a file; nothing where it is damaged.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let seen: Self = toml::from_str(text).ok()?;
+        let Some(checksum) = seen.checksum else { return Some(seen) };
+        let (_, line) = text.split_once(CHECKSUM)?;
+        let (_, content) = line.split_once('\n')?;
+        (MessageDigest::of(content.as_bytes()) == checksum)
+            .then_some(Self { checksum: None, ..seen })
     }
 }
 
@@ -219,12 +264,41 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_kept_aside_and_does_not_keep_the_host_from_starting() {
+    fn a_damaged_file_leaves_no_key_that_counts_until_somebody_has_put_it_right() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("trust.seen");
-        std::fs::write(&file, b"trusts = [").unwrap();
-        let seen = Revocations::open(&Linux, file.clone()).unwrap();
-        assert_eq!(counting(&seen, trust(&[1], &[])), ["k1"]);
-        assert!(!file.exists() && file.with_extension("damaged").exists());
+        let open = || Revocations::open(&Linux, file.clone()).unwrap();
+        let mut seen = open();
+        seen.take(&trust(&[1, 2], &[3]));
+        seen.take(&trust(&[2], &[3]));
+        seen.save(&Linux).unwrap();
+        let good = std::fs::read_to_string(&file).unwrap();
+        let content = good.find("trusts").unwrap();
+        for at in content..good.len() {
+            let mut bad = good.clone().into_bytes();
+            bad[at] ^= 1;
+            assert!(Seen::read(&bad).is_none(), "a flipped bit at {at}");
+            assert!(Seen::read(&good.as_bytes()[..at]).is_none(), "cut off at {at}");
+        }
+
+        let bad = &good.as_bytes()[..good.len() - 10];
+        std::fs::write(&file, bad).unwrap();
+        for _ in 0..2 {
+            let mut seen = open();
+            assert!(seen.check().unwrap_err().to_string().contains("is damaged"));
+            assert_eq!(counting(&seen, trust(&[1, 2, 4], &[3])), Vec::<String>::new());
+            let rollout = seen.applied_to(trust(&[2], &[3]));
+            assert_eq!(rollout.rollout().unwrap().keys().count(), 0);
+            // Nor is it forgotten by what is committed meanwhile.
+            assert!(seen.take(&trust(&[1], &[])).is_empty());
+            seen.save(&Linux).unwrap();
+            assert_eq!(std::fs::read(&file).unwrap(), bad);
+        }
+
+        // By hand, without the checksum.
+        let line = good.lines().find(|line| line.starts_with(CHECKSUM)).unwrap();
+        std::fs::write(&file, good.replace(&format!("{line}\n"), "")).unwrap();
+        assert_eq!(open().check(), Ok(()));
+        assert_eq!(counting(&open(), trust(&[1, 2], &[])), ["k2"]);
     }
 }

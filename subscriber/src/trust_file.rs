@@ -19,7 +19,10 @@ use herald_proto::{
 };
 use tokio::sync::watch;
 
-use crate::{os::System, revocations::Revocations};
+use crate::{
+    os::System,
+    revocations::{Forgotten, Revocations},
+};
 
 /// Where a system's configuration is.
 const ETC: &str = "/etc";
@@ -55,6 +58,14 @@ impl TrustFile {
         let trust = revocations.applied_to(Trust::clone(&in_force));
         drop(revocations);
         self.put_in_force(trust);
+    }
+
+    /// Tells whether it is known which keys are revoked; until then no key counts.
+    ///
+    /// # Errors
+    /// When it is not, with what to do about it.
+    pub fn check(&self) -> Result<(), Forgotten> {
+        self.revocations.lock().unwrap_or_else(PoisonError::into_inner).check()
     }
 
     /// Gives the trust in force.
@@ -94,6 +105,7 @@ impl TrustFile {
             let hint = "sign with keys of the old and the new system, or keep a key";
             Cause::new(Code::LockedOut, &format!("{problem}; {hint}"))
         };
+        self.check().map_err(|problem| Cause::new(Code::LockedOut, &problem.to_string()))?;
         let trust = self.read(&path).map_err(|problem| locked_out(&problem))?;
         let shown = path.display();
         if let Err(rejection) = verify_order(evidence.message(), &trust, reader) {

@@ -128,6 +128,21 @@ fn a_bad_trust_file_ends_every_command_with_2_and_names_the_file_and_the_fault()
 }
 
 #[test]
+fn a_nix_that_asks_for_no_signatures_is_told_and_left_as_it_is() {
+    let host = Host::new(1);
+    let check = |nix: &str| {
+        let mut run = common::subscriber();
+        run.arg("check-config").arg("--config").arg(host.config()).env("NIX_CONFIG", nix);
+        host.said(&mut run)
+    };
+    let said = check("require-sigs = false");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let warning = "warning: Nix has require-sigs = false here";
+    assert!(said.stderr.starts_with(warning) && said.stderr.lines().count() == 1, "{said:?}");
+    assert_eq!(check("require-sigs = true").stderr, "");
+}
+
+#[test]
 fn a_configuration_is_checked_without_making_anything() {
     let host = Host::new(1);
     let said = host.run("check-config");

@@ -3,11 +3,13 @@
 Each reader takes a decoded CBOR item and gives its JSON form, or raises `Refused`.
 """
 
+import base64
 import ipaddress
 import re
 import uuid
 
 from cbor import malformed
+from curve import is_usable
 
 REFUSE, IGNORE = "refuse", "ignore"
 
@@ -71,6 +73,11 @@ def span(item):
     return {"secs": millis // 1000, "nanos": millis % 1000 * 1_000_000}
 
 
+def public_key(item):
+    need(type(item) is bytes and len(item) == 32 and is_usable(item), "a key that can be used")
+    return base64.b64encode(item).decode()
+
+
 def items(reader):
     def read(item):
         need(type(item) in (list, tuple) and len(item) > 0, "a list with something in it")
@@ -116,6 +123,18 @@ STORE_PATH = text(
 )
 UNIT_KINDS = "service|socket|target|mount|automount|timer|path|swap|slice|scope|device"
 UNIT = text(rf"(-|(?!-)[A-Za-z0-9:_.@\\-]+)\.({UNIT_KINDS})", 255)
+
+FOLDERS = r"(/(?!\.\.?(/|$))[A-Za-z0-9._~+=-]+)"
+CACHE = text(
+    rf"(https?|s3)://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{{0,4}})?{FOLDERS}*|file://{FOLDERS}+", 256
+)
+
+
+def substituter(item):
+    cache = CACHE(item)
+    port = re.match(r"[a-z0-9]+://[^/:]*:(\d+)", cache)
+    need(not port or int(port[1]) < 65536, "a port")
+    return cache
 
 
 def integrity(item):
@@ -281,6 +300,7 @@ class Messages:
                 (11, "incarnation", raw(16), None),
                 (12, "if_reboot_needed", names["if-reboot-needed"], None),
                 (13, "marks", items(names["mark"]), []),
+                (14, "substituters", items(substituter), []),
             ],
             REFUSE,
         )
@@ -327,6 +347,30 @@ class Messages:
         )
         self.beacon = fields(
             [(1, "version", uint(16)), (2, "fleet", FLEET), (3, "issued_at", TIME)], REFUSE
+        )
+        self.enrol = fields(
+            [
+                (1, "version", uint(16)),
+                (2, "fleet", FLEET),
+                (3, "host", HOST),
+                (4, "key", public_key),
+                (5, "time", TIME),
+                (6, "agent", prose),
+                (7, "system", SYSTEM),
+            ],
+            IGNORE,
+        )
+        token = fields([(1, "key", public_key), (2, "expires_at", TIME)], REFUSE)
+        self.roster = fields(
+            [
+                (1, "version", uint(16)),
+                (2, "fleet", FLEET),
+                (3, "host", HOST),
+                (4, "number", uint(64)),
+                (5, "key", public_key, None),
+                (6, "token", token, None),
+            ],
+            REFUSE,
         )
         self.log = fields(
             [

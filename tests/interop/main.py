@@ -1,6 +1,7 @@
 """Checks Herald's messages with other implementations of CBOR, COSE, Ed25519 and CDDL."""
 
 import argparse
+import base64
 import json
 import os
 import subprocess
@@ -47,6 +48,12 @@ class Checker:
                 case "beacon":
                     trust = Trust.parse(verify["trust"], "rollout")
                     found = plain.verify_in_role(data, "beacon", trust, self.messages)
+                case "roster":
+                    trust = Trust.parse(verify["trust"])
+                    found = plain.verify_in_role(data, "roster", trust, self.messages)
+                case "enrol":
+                    fleet, token = verify["fleet"], verify["token"]
+                    found = plain.verify_enrol(data, fleet, token, self.messages)
                 case "release-file":
                     trust = Trust.parse(verify["trust"])
                     found = plain.verify_release_file(data, trust, self.messages)
@@ -70,6 +77,13 @@ class Checker:
                 case "beacon":
                     trust = Trust.parse(verify["trust"], "rollout")
                     with_pycose.verify_in_role(data, "beacon", trust)
+                case "roster":
+                    with_pycose.verify_in_role(data, "roster", Trust.parse(verify["trust"]))
+                case "enrol":
+                    key = cbor2.loads(cbor2.loads(data).value[2])[4]
+                    key = base64.b64encode(key).decode()
+                    trust = Trust.of_both(verify["fleet"], verify["token"], key)
+                    with_pycose.verify_in_role(data, "enrol", trust)
                 case "order" | "release-file" as kind:
                     signed = cbor2.loads(data)[1 if kind == "order" else 3]
                     with_pycose.verify_in_role(signed, "release", Trust.parse(verify["trust"]))

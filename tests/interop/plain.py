@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 import cbor
 from cbor import Refused
 from content import RELEASE_FILE, SEALED_ORDER, STATED
+from trust import Trust
 
 WIRE_VERSION = 0
 MAX_FILE = 32 * 1024 * 1024
@@ -110,6 +111,16 @@ def verify_in_role(data, kind, trust, messages):
         raise Refused("wrong-fleet", content["fleet"])
     signers = check_signatures(opened, trust)
     return {kind: content, "signers": [key.id.hex() for key in signers]}
+
+
+def verify_enrol(data, fleet, token, messages):
+    """Verifies a request to be let in: signed by the token, and by the key that it names."""
+    payload, opened = open_sign(data, external_aad("enrol", fleet))
+    content = read(payload, messages.enrol)
+    if content["fleet"] != fleet:
+        raise Refused("wrong-fleet", content["fleet"])
+    signers = check_signatures(opened, Trust.of_both(fleet, token, content["key"]))
+    return {"enrol": content, "signers": [key.id.hex() for key in signers]}
 
 
 def proves(root, size, index, leaf, path):

@@ -33,5 +33,12 @@ class Trust:
         return cls(file["fleet"], [Key(key) for key in role["keys"]], role["threshold"])
 
     @classmethod
+    def of_both(cls, fleet, token, key):
+        """A token and the key that a request names; of one that is both there is only one."""
+        both = cls(fleet, {one.id: one for one in (Key(token), Key(f"key:{key}"))}.values(), 1)
+        both.threshold = 2
+        return both
+
+    @classmethod
     def pinned(cls, fleet, key):
         return cls(fleet, [Key(key)], 1)

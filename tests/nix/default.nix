@@ -6,6 +6,7 @@
 {
   lib,
   programs ? "/nonexistent", # the folder of Herald's programs, an absolute path
+  examples ? ../../examples, # with what their READMEs have people make
 }:
 
 let
@@ -48,6 +49,9 @@ let
         unit: service: link "$out/units/${unit}.service" (pkgs.writeText "${unit}.service" service.text)
       ) config.systemd.services;
       etc = lib.mapAttrsToList (file: entry: link "$out/etc/${file}" entry.source) config.environment.etc;
+      broker = lib.optional config.services.herald.broker.enable (
+        link "$out/broker.toml" config.services.herald.broker.configurationFile
+      );
       has = file: line: "has ${file} ${lib.escapeShellArg line}";
       lacks = file: text: "lacks ${file} ${lib.escapeShellArg text}";
       each = check: files: lib.concatLists (lib.mapAttrsToList (file: map (check file)) files);
@@ -59,7 +63,7 @@ let
         has() { grep -qF -- "$2" $out/$1 || { echo "$1 has no: $2" >&2; cat $out/$1 >&2; exit 1; }; }
         lacks() { if grep -F -- "$2" $out/$1; then echo "$1 has: $2" >&2; exit 1; fi; }
         mkdir $out
-        ${lib.concatStringsSep "\n" (units ++ etc)}
+        ${lib.concatStringsSep "\n" (units ++ etc ++ broker)}
         ln -s ${facts} $out/facts
         ${config.system.systemBuilderCommands}
         ${lib.concatStringsSep "\n" (each has (case.has or { }) ++ each lacks (case.lacks or { }))}
@@ -67,7 +71,8 @@ let
 
   all =
     import ./cases/subscriber.nix { inherit lib pkgs; }
-    // import ./cases/broker.nix { inherit lib pkgs; };
+    // import ./cases/broker.nix { inherit lib pkgs; }
+    // import ./cases/examples.nix { inherit lib examples; };
   # What nixpkgs would build, and run in virtual machines.
   package = import ../../nix/package.nix {
     inherit lib;

@@ -102,6 +102,7 @@ let
     (package "gnused" "4")
     (package "libnotify" "0.8")
     (package "nix" "2.31")
+    (package "nomad" "1.10")
     (package "openssl" "3")
     (package "systemd" "258")
     (package "util-linux" "2")
@@ -121,6 +122,7 @@ let
       options = {
         directory = option types.str "/var/lib/acme/${name}";
         group = option types.str "acme";
+        listenHTTP = option (types.nullOr types.str) null;
         reloadServices = texts;
         webroot = option (types.nullOr types.str) null;
       };

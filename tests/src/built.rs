@@ -47,10 +47,19 @@ pub enum NotBuilt {
 /// # Errors
 /// When it can't be built.
 pub fn built(package: &str) -> Result<PathBuf, NotBuilt> {
+    built_from(package, package)
+}
+
+/// Builds a program of a package, and gives it.
+///
+/// # Errors
+/// When it can't be built.
+pub fn built_from(package: &str, program: &str) -> Result<PathBuf, NotBuilt> {
+    let arguments = ["-p", package, "--bin", program];
     let own = env::current_exe().map_err(NotBuilt::Nowhere)?;
     let folder = own.parent().unwrap_or(Path::new("/"));
-    let program = folder.join(package);
-    build(folder, &["-p", package, "--bin", package], program.exists())?;
+    let program = folder.join(program);
+    build(folder, &arguments, program.exists())?;
     Ok(program)
 }
 

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{brokers, host::Host, process::Process, wait::wait_for};
+use crate::{brokers, documented, host::Host, process::Process, wait::wait_for};
 
 /// The name of every fleet that has a broker of its own.
 pub(crate) const NAME: &str = "test";
@@ -245,7 +245,7 @@ impl Fleet {
     /// Gives a host's object in `herald status --json`; none while the host has not reported.
     pub fn report(&self, host: &str) -> Option<Value> {
         let status = self.herald(&["status", "--json"]);
-        let value: Value = serde_json::from_str(&status.stdout).ok()?;
+        let value = documented(serde_json::from_str(&status.stdout).ok()?);
         let hosts = value["hosts"].as_array()?;
         let found = hosts.iter().find(|one| one["host"] == host)?;
         found["phase"].is_string().then(|| found.clone())

@@ -49,6 +49,7 @@ impl Forgery {
             incarnation: None,
             if_reboot_needed: None,
             marks: vec![],
+            substituters: vec![],
         };
         let release = Release {
             version: WIRE_VERSION,

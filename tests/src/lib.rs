@@ -5,6 +5,7 @@
 
 mod brokers;
 mod built;
+mod cache;
 pub mod crash;
 pub mod durability;
 mod fleet;
@@ -15,15 +16,20 @@ mod host;
 pub mod hostile;
 pub mod load;
 mod process;
+mod retain;
+mod schema;
 mod wait;
 mod wire;
 
-pub use brokers::{BrokerKind, Brokers, Secured};
-pub use built::{NotBuilt, build_all, built};
+pub use brokers::{BrokerKind, Brokers, NatsExample, Secured};
+pub use built::{NotBuilt, build_all, built, built_from};
+pub use cache::{Cache, Manner};
 pub use fleet::{Broker, Fleet, Outcome, Ports, binary};
 pub use forge::Forgery;
 pub use guarded::Guarded;
 pub use host::Host;
 pub use process::Process;
+pub use retain::retain;
+pub use schema::documented;
 pub use wait::{LIMIT, wait_for};
 pub use wire::Wire;

@@ -25,10 +25,10 @@ host_add() {
     mkdir -p "$at/changes/usr/bin"
     printf '#!/bin/sh\nkill "$@"\n' >"$at/changes/usr/bin/kill"
     chmod +x "$at/changes/usr/bin/kill"
-    # The broker's user, as NixOS makes it.
+    # The broker's user, as NixOS makes it, and the group of those who may read certificates.
     cp "$image/etc/"{passwd,group} "$at/changes/etc/"
     echo 'herald-broker:x:980:980::/var/empty:/usr/sbin/nologin' >>"$at/changes/etc/passwd"
-    echo 'herald-broker:x:980:' >>"$at/changes/etc/group"
+    printf '%s\n' herald-broker:x:980: acme:x:981: >>"$at/changes/etc/group"
     install "$suite"/boot-{loader,once} "$at/changes/usr/local/sbin"
     host_configuration "$1" >"$at/subscriber.toml"
     sed "s,^state_dir.*,state_dir = \"$at/state\"," "$at/subscriber.toml" >"$at/outside.toml"

@@ -4,7 +4,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use herald_tests::{Fleet, Guarded, Outcome, wait_for};
+use herald_tests::{Fleet, Guarded, Outcome, documented, wait_for};
 use serde_json::Value;
 
 /// A fleet at a broker that takes hosts from the roster, and the host alpha that nobody knows yet.
@@ -70,7 +70,7 @@ fn asking(fleet: &Fleet) -> Value {
 fn row(fleet: &Fleet) -> Option<Value> {
     let listed = host(fleet, &["list", "--json"]);
     done(&listed);
-    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let listed = documented(serde_json::from_str(&listed.stdout).unwrap());
     listed["hosts"].as_array().unwrap().iter().find(|row| row["host"] == "alpha").cloned()
 }
 
@@ -82,7 +82,7 @@ fn status(fleet: &Fleet) -> Value {
     }
     let status = fleet.herald(&all);
     done(&status);
-    serde_json::from_str::<Value>(&status.stdout).unwrap()["hosts"][0].clone()
+    documented(serde_json::from_str(&status.stdout).unwrap())["hosts"][0].clone()
 }
 
 fn wait_for_report(fleet: &Fleet) {
@@ -92,7 +92,10 @@ fn wait_for_report(fleet: &Fleet) {
 fn enrol(fleet: &Fleet) {
     asking(fleet);
     let fingerprint = fleet.public_key("alpha", &["--fingerprint"]);
-    done(&host(fleet, &["enrol", "alpha", "--fingerprint", &fingerprint]));
+    let enrolled = host(fleet, &["enrol", "alpha", "--fingerprint", &fingerprint, "--json"]);
+    done(&enrolled);
+    let enrolled = documented(serde_json::from_str(&enrolled.stdout).unwrap());
+    assert_eq!(enrolled["fingerprint"], *fingerprint);
     wait_for_report(fleet);
 }
 
@@ -168,6 +171,10 @@ fn with_a_threshold_of_two_a_second_operator_signs_the_file_and_publishes_it() {
     done(&host(&fleet, &["cosign", &first, "--key", &bob, "--yes"]));
     assert_eq!(row(&fleet).unwrap()["announced"], true);
 
+    let before = fs::read_to_string(fleet.path("fleet.toml")).unwrap();
+    let again = host(&fleet, &["enrol", "alpha", "--yes", "--roster-out", &first]);
+    assert_eq!(again.code, Some(1), "signatures would be lost: {again:?}");
+    assert_eq!(fs::read_to_string(fleet.path("fleet.toml")).unwrap(), before);
     let second = fleet.path("second.roster");
     done(&host(&fleet, &["enrol", "alpha", "--yes", "--roster-out", &second]));
     let log = || fleet.host("alpha").log();

@@ -2,12 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is missing")]
 
-use std::fs;
+use std::{fs, time::Duration};
 
+use herald_proto::{
+    WIRE_VERSION, beacon::Beacon, key::SecretKey, signing::sign_beacon, time::Timestamp,
+};
 use herald_tests::{Fleet, Process, wait_for};
 
 /// Makes a fleet whose hosts want a beacon every other second, signed by the key `conductor`.
 fn fleet() -> Fleet {
+    fleet_with("[freshness]\ninterval = \"2s\"\n", |config| config)
+}
+
+/// Makes a fleet with the key `conductor` for beacons, more in its trust file, and a host whose
+/// configuration is changed.
+fn fleet_with(trust: &str, change: impl Fn(String) -> String) -> Fleet {
     let mut fleet = Fleet::without_hosts();
     let key = fleet.path("conductor.key");
     let made = fleet.herald(&["key", "generate", "conductor", "--out", &key]);
@@ -15,8 +24,10 @@ fn fleet() -> Fleet {
     let file = fleet.path("trust.toml");
     let release = fs::read_to_string(&file).unwrap();
     let rollout = format!("[rollout]\nthreshold = 1\nkeys = [{:?}]\n", made.stdout.trim());
-    fs::write(&file, format!("{release}{rollout}[freshness]\ninterval = \"2s\"\n")).unwrap();
+    fs::write(&file, format!("{release}{rollout}{trust}")).unwrap();
     fleet.add_host("alpha");
+    let file = fleet.host("alpha").config_file();
+    fs::write(&file, change(fs::read_to_string(&file).unwrap())).unwrap();
     let file = fleet.path("fleet.toml");
     let hosts = fs::read_to_string(&file).unwrap();
     fs::write(&file, format!("trust = \"trust.toml\"\n{hosts}")).unwrap();
@@ -75,4 +86,41 @@ fn a_beacon_needs_a_key_of_the_rollout_role() {
     let sent = fleet.herald(&["beacon", "--once", "--key", &key]);
     assert_eq!(sent.code, Some(0), "{sent:?}");
     wait_for("alpha to repeat it", || fleet.report("alpha")?["beacon_ms"].is_u64().then_some(()));
+}
+
+#[test]
+fn a_host_that_keeps_nothing_takes_orders_by_a_beacon_newer_than_its_boot_alone() {
+    let fleet = fleet_with("", |config| {
+        let ephemeral = config.replace("state = \"durable-unchecked\"", "state = \"ephemeral\"");
+        assert_ne!(ephemeral, config);
+        ephemeral
+    });
+    let key = fleet.path("conductor.key");
+    let system = publish(&fleet, "1");
+    let refused = |fleet: &Fleet, beacon: Option<u64>| {
+        let report = fleet.report("alpha")?;
+        let refusal = &report["refusal"];
+        let detail = refusal["detail"].as_str().unwrap_or_default();
+        let forgetful = detail.contains("remembers nothing of before its start");
+        let is_so = refusal["code"] == "stale" && forgetful && report["phase"] == "idle";
+        (is_so && report["beacon_ms"].as_u64() == beacon).then_some(())
+    };
+    wait_for("alpha to refuse an order without a beacon", || refused(&fleet, None));
+
+    // One that a broker has kept since before this machine's boot.
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let up: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap() - Duration::from_secs_f64(up + 60.0);
+    let issued_at = Timestamp::from_millis(since.as_millis().try_into().unwrap());
+    let secret: SecretKey = fs::read_to_string(&key).unwrap().trim().parse().unwrap();
+    let kept = Beacon { version: WIRE_VERSION, fleet: "test".parse().unwrap(), issued_at };
+    fleet.publish_raw("beacon", &sign_beacon(&kept, &[&secret]));
+    wait_for("alpha to hear an old beacon and still refuse the order", || {
+        refused(&fleet, Some(issued_at.as_millis()))
+    });
+
+    let sent = fleet.herald(&["beacon", "--once", "--key", &key]);
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    fleet.wait_for_phase("alpha", "succeeded");
+    fleet.host("alpha").assert_settled_on(&system);
 }

@@ -8,7 +8,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use herald_tests::{Fleet, wait_for};
+use herald_tests::{Fleet, documented, wait_for};
 use serde_json::Value;
 
 /// Listens to what hosts print, and ends with the test.
@@ -29,7 +29,7 @@ impl Listener {
         loop {
             let mut line = String::new();
             assert!(self.1.read_line(&mut line).unwrap() > 0, "it has ended");
-            let line: Value = serde_json::from_str(&line).unwrap();
+            let line = documented(serde_json::from_str(&line).unwrap());
             if line["kind"] == "log" && line["program"] == program {
                 return line;
             }

@@ -5,7 +5,7 @@
 use std::fs;
 
 use herald_proto::{id::Sequence, key::SecretKey};
-use herald_tests::{Fleet, Forgery, Outcome, binary, wait_for};
+use herald_tests::{Fleet, Forgery, Outcome, binary, documented, wait_for};
 use serde_json::Value;
 
 /// Runs a command of the subscriber at a host.
@@ -18,7 +18,7 @@ fn at(fleet: &Fleet, host: &str, command: &[&str]) -> Outcome {
 fn status(fleet: &Fleet) -> Value {
     let said = at(fleet, "alpha", &["status", "--json"]);
     assert_eq!(said.code, Some(0), "{said:?}");
-    serde_json::from_str(&said.stdout).unwrap()
+    documented(serde_json::from_str(&said.stdout).unwrap())
 }
 
 fn wait_for_status(fleet: &Fleet, key: &str, value: &str) -> Value {

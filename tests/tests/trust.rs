@@ -5,7 +5,7 @@
 use std::fs;
 
 use herald_proto::trust::Trust;
-use herald_tests::{Fleet, Outcome};
+use herald_tests::{Fleet, Outcome, wait_for};
 
 /// Makes a key file for an operator, and gives the public key.
 fn key(fleet: &Fleet, name: &str) -> String {
@@ -160,6 +160,43 @@ fn a_stolen_key_that_a_deploy_removed_is_refused_also_after_a_roll_back_to_where
     let outcome = publish(&fleet, &next, &["third"]);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     fleet.host("alpha").assert_settled_on(&next);
+}
+
+#[test]
+fn a_host_that_can_not_tell_which_keys_are_revoked_takes_no_order_and_says_so() {
+    let mut fleet = Fleet::start(&["alpha"]);
+    let text = fs::read_to_string(fleet.path("trust.toml")).unwrap();
+    let first = system(&fleet, "1", &text);
+    assert_eq!(publish(&fleet, &first, &["operator"]).code, Some(0));
+    let seen = fleet.host("alpha").state().join("../trust.seen");
+    let good = fs::read(&seen).unwrap();
+
+    fleet.host_mut("alpha").subscriber().kill();
+    fs::write(&seen, &good[..good.len() - 10]).unwrap();
+    fleet.start_subscriber("alpha");
+    // It says so by itself, and nothing goes on.
+    let refused = || {
+        let report = fleet.report("alpha")?;
+        (report["refusal"]["code"] == "revocations-unknown").then_some(report)
+    };
+    let report = wait_for("alpha to refuse the order that it had", refused);
+    assert!(report["refusal"]["detail"].as_str().unwrap().contains("trust.seen is damaged"));
+    let second = system(&fleet, "2", &text);
+    let outcome = publish(&fleet, &second, &["operator"]);
+    assert_eq!(outcome.code, Some(4), "{outcome:?}");
+    assert!(outcome.stderr.contains("revocations-unknown"), "{outcome:?}");
+    fleet.host("alpha").assert_settled_on(&first);
+
+    fleet.host_mut("alpha").subscriber().kill();
+    fs::write(&seen, &good).unwrap();
+    fleet.spawn_subscriber("alpha");
+    fleet.wait_for_phase("alpha", "succeeded");
+    wait_for("alpha to take the order that it had refused", || {
+        (fleet.host("alpha").running() == second).then_some(())
+    });
+    wait_for("the refusal to be over", || {
+        fleet.report("alpha")?["refusal"].is_null().then_some(())
+    });
 }
 
 #[test]

@@ -1,56 +1,64 @@
 use std::collections::BTreeSet;
 
 use herald_proto::host::FleetId;
+use herald_proto::key::KeyId;
 
 use super::*;
 
 /// What each may do with a topic of the fleet `home`: `r` subscribe to it, `w` publish on it.
-/// Host `a` is the one that the topic is about, where it is about one.
+/// Host `a` is the one that the topic is about, where it is about one. A candidate for `a` has the
+/// token that the topic names; one for `b` has another.
 #[rustfmt::skip]
-const TOPICS: &[(&str, [&str; 5])] = &[
-    //                                       host a  host b  operator  rollout  monitor
-    ("desired/a/system",                    ["r-",   "--",   "rw",     "rw",    "--"]),
-    ("status/a/system",                     ["rw",   "--",   "r-",     "r-",    "r-"]),
-    ("rollback/a/system",                   ["rw",   "--",   "r-",     "r-",    "r-"]),
-    ("presence/a",                          ["rw",   "--",   "r-",     "r-",    "r-"]),
-    ("event/a",                             ["-w",   "--",   "r-",     "r-",    "r-"]),
-    ("log/a",                               ["-w",   "--",   "r-",     "r-",    "--"]),
+const TOPICS: &[(&str, [&str; 7])] = &[
+    //                                       host a  host b  operator  rollout  monitor  cand. a  cand. b
+    ("desired/a/system",                    ["r-",   "--",   "rw",     "rw",    "--",   "--",     "--"]),
+    ("status/a/system",                     ["rw",   "--",   "r-",     "r-",    "r-",   "--",     "--"]),
+    ("rollback/a/system",                   ["rw",   "--",   "r-",     "r-",    "r-",   "--",     "--"]),
+    ("presence/a",                          ["rw",   "--",   "r-",     "r-",    "r-",   "--",     "--"]),
+    ("event/a",                             ["-w",   "--",   "r-",     "r-",    "r-",   "--",     "--"]),
+    ("log/a",                               ["-w",   "--",   "r-",     "r-",    "--",   "--",     "--"]),
     ("release/00000000-0001-7101-8101-010101010101",
-                                            ["r-",   "r-",   "rw",     "r-",    "r-"]),
+                                            ["r-",   "r-",   "rw",     "r-",    "r-",   "--",     "--"]),
     ("release/00000000-0001-7101-8101-010101010101/decision",
-                                            ["r-",   "r-",   "r-",     "rw",    "r-"]),
-    ("beacon",                              ["r-",   "r-",   "r-",     "rw",    "r-"]),
+                                            ["r-",   "r-",   "r-",     "rw",    "r-",   "--",     "--"]),
+    ("beacon",                              ["r-",   "r-",   "r-",     "rw",    "r-",   "--",     "--"]),
     ("enrol/0909090909090909090909090909090909090909090909090909090909090909",
-                                            ["--",   "--",   "rw",     "r-",    "--"]),
-    ("roster/a",                            ["r-",   "--",   "rw",     "r-",    "r-"]),
+                                            ["--",   "--",   "rw",     "r-",    "--",   "-w",     "--"]),
+    ("roster/a",                            ["r-",   "--",   "rw",     "r-",    "r-",   "r-",     "--"]),
 ];
 
 /// Who may subscribe to all of a kind, or to all profiles of host `a`.
 #[rustfmt::skip]
-const FILTERS: &[(&str, [bool; 5])] = &[
-    //                      host a  host b  operator  rollout  monitor
-    ("desired/a/+",        [true,   false,  true,     true,    false]),
-    ("status/a/+",         [true,   false,  true,     true,    true]),
-    ("rollback/a/+",       [true,   false,  true,     true,    true]),
-    ("desired/+/+",        [false,  false,  true,     true,    false]),
-    ("status/+/+",         [false,  false,  true,     true,    true]),
-    ("rollback/+/+",       [false,  false,  true,     true,    true]),
-    ("presence/+",         [false,  false,  true,     true,    true]),
-    ("event/+",            [false,  false,  true,     true,    true]),
-    ("log/+",              [false,  false,  true,     true,    false]),
-    ("release/+",          [false,  false,  true,     true,    true]),
-    ("release/+/decision", [false,  false,  true,     true,    true]),
-    ("enrol/+",            [false,  false,  true,     true,    false]),
-    ("roster/+",           [false,  false,  true,     true,    true]),
+const FILTERS: &[(&str, [bool; 7])] = &[
+    //                      host a  host b  operator  rollout  monitor  cand. a  cand. b
+    ("desired/a/+",        [true,   false,  true,     true,    false,   false,   false]),
+    ("status/a/+",         [true,   false,  true,     true,    true,    false,   false]),
+    ("rollback/a/+",       [true,   false,  true,     true,    true,    false,   false]),
+    ("desired/+/+",        [false,  false,  true,     true,    false,   false,   false]),
+    ("status/+/+",         [false,  false,  true,     true,    true,    false,   false]),
+    ("rollback/+/+",       [false,  false,  true,     true,    true,    false,   false]),
+    ("presence/+",         [false,  false,  true,     true,    true,    false,   false]),
+    ("event/+",            [false,  false,  true,     true,    true,    false,   false]),
+    ("log/+",              [false,  false,  true,     true,    false,   false,   false]),
+    ("release/+",          [false,  false,  true,     true,    true,    false,   false]),
+    ("release/+/decision", [false,  false,  true,     true,    true,    false,   false]),
+    ("enrol/+",            [false,  false,  true,     true,    false,   false,   false]),
+    ("roster/+",           [false,  false,  true,     true,    true,    false,   false]),
 ];
 
 /// The columns of the tables, in a fleet.
-fn everybody(fleet: &str) -> [Principal; 5] {
+fn everybody(fleet: &str) -> [Principal; 7] {
     let fleet: FleetId = fleet.parse().unwrap();
     let host = |name: &str| Principal::Host { fleet: fleet.clone(), host: name.parse().unwrap() };
     // Members with the name of the host, which is not what counts.
     let member = |role| Principal::Member { fleet: fleet.clone(), name: "a".into(), role };
-    [host("a"), host("b"), member(Role::Operator), member(Role::Rollout), member(Role::Monitor)]
+    let [operator, rollout, monitor] = [Role::Operator, Role::Rollout, Role::Monitor].map(member);
+    let candidate = |name: &str, token| Principal::Candidate {
+        fleet: fleet.clone(),
+        host: name.parse().unwrap(),
+        token: KeyId::from_bytes([token; 32]),
+    };
+    [host("a"), host("b"), operator, rollout, monitor, candidate("a", 9), candidate("b", 8)]
 }
 
 fn topic(rest: &str) -> Topic {

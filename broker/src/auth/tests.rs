@@ -1,11 +1,13 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::LazyLock;
 
+use herald_proto::id::{MessageDigest, Sequence};
 use herald_proto::key::SecretKey;
 use herald_proto::login::{Password, sign};
 
 use super::*;
 use crate::passwords;
+use crate::roster::Token;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const SECRET: &str = "grafana's secret";
@@ -200,5 +202,75 @@ fn no_password_is_shown_and_an_error_keeps_no_more_than_a_line_of_a_name() {
     let wrong = ask_as("home/web-1", SECRET).unwrap_err();
     for text in [format!("{shown:?}"), format!("{error:?} {wrong} {wrong:?}")] {
         assert!(!text.contains(SECRET), "{text}");
+    }
+}
+
+/// Logs in by the roster as `web-1`, at a time, whose entry gives it a key and a token that is good
+/// until [`NOW`] plus 10 ms.
+fn enrolled(
+    key_of: Option<u8>,
+    token: Option<u8>,
+    by: u8,
+    now: Timestamp,
+) -> Result<Principal, AuthError> {
+    let public = |n| key("web-1", n).public().clone();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name)
+    };
+    write(
+        "trust.toml",
+        &format!("fleet = \"home\"\n[release]\nthreshold = 1\nkeys = [\"{}\"]", public(9)),
+    );
+    let logins = write("home.toml", "fleet = \"home\"\ntrust = \"trust.toml\"");
+    let token =
+        token.map(|n| Token { key: public(n), expires_at: Timestamp::from_millis(EXPIRES) });
+    let digest = MessageDigest::of(b"entry");
+    let standing = Standing { number: Sequence::new(1), digest, key: key_of.map(public), token };
+    let roster = Roster::default();
+    roster.put(login("home/web-1"), standing);
+    let brokers = vec!["mqtt".parse().unwrap()];
+    let authenticator =
+        Authenticator::new(Logins::load(&[logins]).unwrap(), Passwords::none(), brokers);
+    let password = signed_for("home/web-1", "this-client", "mqtt", &key("web-1", by));
+    let (username, password) = (Some("home/web-1"), Some(password.as_str()));
+    let shown = Credentials { username, password, ..SHOWS };
+    authenticator.with_roster(roster).authenticate(&shown, now)
+}
+
+const EXPIRES: u64 = NOW.as_millis() + 10;
+
+#[test]
+fn a_host_of_the_roster_logs_in_by_its_key_and_a_candidate_by_a_token_that_has_not_expired() {
+    let (fleet, host) = ("home".parse().unwrap(), "web-1".parse().unwrap());
+    let member = Ok(Principal::Host { fleet, host });
+    let (fleet, host) = ("home".parse().unwrap(), "web-1".parse().unwrap());
+    let token = key("web-1", 2).public().id();
+    let candidate = Ok(Principal::Candidate { fleet, host, token });
+    let last = Timestamp::from_millis(EXPIRES - 1);
+    let expired_at = Timestamp::from_millis(EXPIRES);
+    let web = || login("home/web-1");
+    let wrong = Err(AuthError::Signed { login: web(), source: LoginError::Signature { keys: 1 } });
+    let unknown = Err(AuthError::Unknown { login: web() });
+    let expired = Err(AuthError::Expired { login: web(), expired_at });
+    for (key_of, token, by, now, expected) in [
+        (Some(1), None, 1, NOW, member.clone()),
+        (None, Some(2), 2, last, candidate.clone()),
+        (Some(1), Some(2), 1, last, member.clone()),
+        (Some(1), Some(2), 2, last, candidate),
+        // A host is known by its key, whatever became of the token.
+        (Some(1), Some(2), 1, expired_at, member),
+        (None, Some(2), 2, expired_at, expired.clone()),
+        (Some(1), Some(2), 2, expired_at, expired),
+        (Some(1), None, 2, NOW, wrong.clone()),
+        (None, Some(2), 1, NOW, wrong.clone()),
+        (Some(1), Some(2), 3, NOW, wrong),
+        // Removed.
+        (None, None, 1, NOW, unknown),
+    ] {
+        let found = enrolled(key_of, token, by, now);
+        assert_eq!(found, expected, "{key_of:?} {token:?} {by} {now}");
+        assert!(found.err().is_none_or(|error| error.return_code() as u8 == 4));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -52,16 +52,36 @@ struct Sections {
 
 type Section = BTreeMap<Spanned<HostId>, Keys>;
 
-/// Reads a file that not everybody can write.
+/// Reads a file of logins.
 pub(super) fn read(path: &Path) -> Result<String, Error> {
-    let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o777;
+    read_guarded(path).map_err(|unusable| match unusable {
+        Unusable::Unreadable(source) => Error::Unreadable { path: path.to_owned(), source },
+        Unusable::Writable(mode) => Error::Writable { path: path.to_owned(), mode },
+    })
+}
+
+/// Why a file is not taken, whatever is in it.
+enum Unusable {
+    Unreadable(io::Error),
+    /// Everybody can write it: its mode.
+    Writable(u32),
+}
+
+impl From<io::Error> for Unusable {
+    fn from(source: io::Error) -> Self {
+        Self::Unreadable(source)
+    }
+}
+
+/// Reads a file that not everybody can write.
+fn read_guarded(path: &Path) -> Result<String, Unusable> {
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
     if mode & 0o002 != 0 {
-        return Err(Error::Writable { path: path.to_owned(), mode });
+        return Err(Unusable::Writable(mode));
     }
     let mut text = String::new();
-    file.read_to_string(&mut text).map_err(unreadable)?;
+    file.read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -95,7 +115,11 @@ fn signers(path: &Path, sections: &Sections) -> Result<Option<Signers>, Error> {
     let load = |trust: &PathBuf| {
         let trust = folder.join(trust);
         let read = || -> Result<Trust, BadSigners> {
-            let found = Trust::from_toml(&std::fs::read_to_string(&trust)?)?;
+            let text = read_guarded(&trust).map_err(|unusable| match unusable {
+                Unusable::Unreadable(source) => BadSigners::Unreadable(source),
+                Unusable::Writable(mode) => BadSigners::Writable { mode },
+            })?;
+            let found = Trust::from_toml(&text)?;
             let own = &sections.fleet;
             if found.fleet() != own {
                 let (found, own) = (found.fleet().clone(), own.clone());

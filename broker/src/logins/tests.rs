@@ -167,3 +167,63 @@ fn ten_thousand_hosts_are_read_at_once() {
     assert_eq!(logins.fleets().next().unwrap().1, 10_000);
     assert_eq!(find(&logins, "home/web-9999").unwrap().keys.len(), 1);
 }
+
+/// A trust file whose releases one or more of two keys sign.
+fn trust(fleet: &str, threshold: usize) -> String {
+    let keys = [key("alice", 1), key("bob", 2)];
+    format!("fleet = {fleet:?}\n[release]\nthreshold = {threshold}\nkeys = {keys:?}\n")
+}
+
+#[test]
+fn the_trust_of_a_fleet_is_read_from_the_folder_of_its_logins() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("new.toml", &trust("home", 2));
+    write("old.toml", &trust("home", 1));
+    write("work.toml", "fleet = \"work\"");
+    let home = "fleet = \"home\"\ntrust = \"new.toml\"\nolder_trusts = [\"old.toml\"]\n";
+    write("home.toml", &format!("{home}[hosts]\na = [{:?}]", key("a", 9)));
+    let logins = Logins::load(&["home.toml", "work.toml"].map(|name| folder.path().join(name)));
+    let logins = logins.unwrap();
+    let [(fleet, signers)] = logins.all_signers().collect::<Vec<_>>()[..] else {
+        panic!("{logins:?}")
+    };
+    assert_eq!(fleet.as_str(), "home");
+    assert_eq!(signers.current.release().threshold(), 2);
+    assert_eq!(signers.older.iter().map(|old| old.release().threshold()).collect::<Vec<_>>(), [1]);
+    assert!(logins.signers(&"work".parse().unwrap()).is_none());
+}
+
+#[test]
+fn every_refusal_of_a_trust_file_names_both_files_and_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trust.toml");
+    let home = folder.path().join("home.toml");
+    let refused = |logins: &str, trust: Option<&str>, mode| {
+        match trust {
+            Some(text) => {
+                std::fs::write(&path, text).unwrap();
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+            None => std::fs::remove_file(&path).unwrap_or_default(),
+        }
+        std::fs::write(&home, format!("fleet = \"home\"\n{logins}")).unwrap();
+        Logins::load(&[&home]).unwrap_err().to_string()
+    };
+    let (named, good) = ("trust = \"trust.toml\"", trust("home", 1));
+    let older = "trust = \"trust.toml\"\nolder_trusts = [\"none.toml\"]";
+    for (logins, text, mode, file, reason) in [
+        (named, None, 0o644, "trust.toml", "No such file"),
+        (named, Some(good.as_str()), 0o646, "trust.toml", "anybody can write it (mode 646)"),
+        (named, Some("fleet = 1"), 0o644, "trust.toml", "fleet"),
+        (named, Some(&trust("home", 3)), 0o644, "trust.toml", "threshold is 3"),
+        (named, Some(&trust("work", 1)), 0o644, "trust.toml", "for the fleet work"),
+        (older, Some(&good), 0o644, "none.toml", "No such file"),
+        ("older_trusts = [\"trust.toml\"]", Some(&good), 0o644, "trust.toml", "no `trust`"),
+        ("trust = 7", Some(&good), 0o644, "line 2", "invalid type"),
+    ] {
+        let refusal = refused(logins, text, mode);
+        assert!(refusal.contains("home.toml") && refusal.contains(file), "{refusal}");
+        assert!(refusal.contains(reason), "{reason}: {refusal}");
+    }
+}

@@ -15,6 +15,7 @@ mod persistent;
 mod pressure;
 mod process;
 mod quotas;
+mod roster;
 mod running;
 mod stalled;
 mod store;

@@ -98,6 +98,8 @@ impl Maker {
             "order",
             "release",
             "beacon",
+            "enrol",
+            "roster",
             "release-file",
             "report",
             "presence",
@@ -106,6 +108,8 @@ impl Maker {
         let (verify, message) = match kind {
             "report" | "presence" | "log" => self.said_by_host(kind, fault),
             "beacon" => self.beacon(fault),
+            "enrol" => self.enrol(fault),
+            "roster" => self.roster(fault),
             _ => self.release(kind, fault),
         };
         let about = format!("{kind}: {fault:?}");
@@ -171,6 +175,37 @@ impl Maker {
             _ => common::trust_text_with_beacons(),
         };
         (Reader::Beacon { trust }, message)
+    }
+
+    fn enrol(&mut self, fault: Fault) -> (Reader, Vec<u8>) {
+        let mut request = self.draw(generate::enrol_request());
+        request.version = self.usually(0, request.version);
+        request.fleet = self.usually(common::fleet(), request.fleet);
+        request.key = self.usually(common::alpha().public().into(), request.key);
+        let seeds =
+            self.random.of(&[vec![20, 10], vec![10, 20], vec![20, 10, 66], vec![20], vec![10]]);
+        let payload = self.content(request.to_value(), fault);
+        let forgery = Forgery { kind: "enrol", ..Forgery::release(payload, &seeds) };
+        let mut message = self.envelope(forgery, fault, false);
+        self.damage_whole(&mut message, fault);
+        let other = fault == Fault::Reader;
+        let token = if other { secret("alpha", 11) } else { common::token() };
+        let fleet = common::parse(if other && self.random.once_in(2) { "hime" } else { "home" });
+        (Reader::Enrol { fleet, token: token.public().clone() }, message)
+    }
+
+    fn roster(&mut self, fault: Fault) -> (Reader, Vec<u8>) {
+        let mut entry = self.draw(generate::roster_entry());
+        entry.version = self.usually(0, entry.version);
+        entry.fleet = self.usually(common::fleet(), entry.fleet);
+        let seeds = self.random.of(&[vec![1, 2], vec![2, 1], vec![1, 66], vec![1], vec![66]]);
+        let payload = self.content(entry.to_value(), fault);
+        let forgery = Forgery { kind: "roster", ..Forgery::release(payload, &seeds) };
+        let mut message = self.envelope(forgery, fault, false);
+        self.damage_whole(&mut message, fault);
+        let trust = common::trust_text(1 + self.random.below(2), &[&alice(), &bob()]);
+        let trust = if fault == Fault::Reader { trust.replace("home", "hime") } else { trust };
+        (Reader::Roster { trust }, message)
     }
 
     fn target(&mut self, fault: Fault) -> (Target, Vec<u8>) {
@@ -307,7 +342,11 @@ impl Maker {
     fn damage_headers(&mut self, forgery: &mut Forgery) {
         let note = || vec![(Value::from(99), Value::from("note"))];
         match self.random.below(13) {
-            0 => forgery.kind = self.random.of(&["release", "beacon", "report", "presence", "log"]),
+            0 => {
+                forgery.kind = self
+                    .random
+                    .of(&["release", "beacon", "report", "presence", "log", "enrol", "roster"])
+            }
             1 => forgery.fleet = "hime",
             2 => forgery.unprotected = note(),
             3 => forgery.body_unprotected = note(),

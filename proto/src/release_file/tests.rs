@@ -51,12 +51,12 @@ fn targets_that_were_not_signed_are_refused_however_they_came_in() {
         changed(&|targets| targets.push(other.clone())),
         changed(&|targets| drop(targets.pop())),
         changed(&|targets| targets.swap(0, 1)),
-        changed(&Vec::clear),
     ] {
         assert!(matches!(refusal, BadReleaseFile::OtherTargets { .. }), "{refusal}");
     }
-    let cut = changed(&|targets| targets[0].0.truncate(9));
-    assert!(matches!(cut, BadReleaseFile::Malformed(_)), "{cut}");
+    for refusal in [changed(&|targets| targets[0].0.truncate(9)), changed(&Vec::clear)] {
+        assert!(matches!(refusal, BadReleaseFile::Malformed(_)), "{refusal}");
+    }
 }
 
 #[test]

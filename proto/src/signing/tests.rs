@@ -5,6 +5,7 @@ use crate::{
     plan::Plan,
     presence::Liveness,
     rejection::Code,
+    release_file::ReleaseFile,
     report::{PhaseName, Systems},
     target::{Action, Closure, Health, Integrity, Limits},
     time::Timestamp,
@@ -54,6 +55,7 @@ pub(crate) fn target(host: &str) -> Target {
         incarnation: None,
         if_reboot_needed: None,
         marks: vec![],
+        substituters: vec![],
     }
 }
 
@@ -470,4 +472,32 @@ fn a_beacon_is_signed_by_the_rollout_role_and_a_release_never_is() {
     let signed = sign_beacon(&beacon, &[&key(1)]);
     let refused = verify_beacon(&signed, &nobody.unwrap());
     assert!(matches!(refused, Err(Rejection::NoRole { role: "rollout" })));
+}
+
+#[test]
+fn orders_that_follow_each_other_are_judged_as_each_alone() {
+    let (good, trust) = (key(1), trust(1));
+    let orders = |sequence: u64, signer: &SecretKey| -> Vec<Vec<u8>> {
+        let mut file = ReleaseFile::unsigned(["a", "b"].map(target).to_vec(), |root, count| {
+            let of_two = Release { targets_count: count, ..release_with(root) };
+            Release { sequence: Sequence::new(sequence), ..of_two }
+        });
+        file.gathering_mut().sign(signer).unwrap();
+        file.orders().map(|(_, order)| codec::encode(&order)).collect()
+    };
+    let [older, newer] = [1_000, 1_001].map(|sequence| orders(sequence, &good));
+    let mut messages = [older.clone(), newer.clone(), orders(1_002, &key(9)), older].concat();
+    for at in 0..newer[0].len() {
+        let mut damaged = newer[0].clone();
+        damaged[at] ^= 1;
+        messages.extend([newer[1].clone(), damaged]);
+    }
+    let mut reader = OrderReader::new(trust.clone());
+    let mut taken = 0;
+    for message in &messages {
+        let alone = verify_any_order(message, &trust);
+        assert_eq!(reader.verify(message), alone);
+        taken += usize::from(alone.is_ok());
+    }
+    assert_eq!(taken, 6 + newer[0].len(), "the damaged ones are refused");
 }

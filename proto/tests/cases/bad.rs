@@ -24,7 +24,7 @@ use crate::common::{
 };
 
 pub(super) const DIFFERS: Option<Schema> = Some(Schema::Differs);
-const MATCHES: Option<Schema> = Some(Schema::Matches);
+pub(super) const MATCHES: Option<Schema> = Some(Schema::Matches);
 /// The fault is in the encoding, or in what a schema can't say.
 pub(super) const UNSEEN: Option<Schema> = None;
 
@@ -38,10 +38,11 @@ pub(crate) fn all() -> Vec<Case> {
     all.extend(proofs());
     all.extend(hosts());
     all.extend(super::files::bad());
+    all.extend(super::enrol::bad());
     all
 }
 
-fn refused(
+pub(super) fn refused(
     name: &'static str,
     about: &str,
     verify: Reader,

@@ -77,6 +77,10 @@ fn contents() -> Vec<Case> {
         let health = vec![(1.into(), 0.into()), (2.into(), checks)];
         in_target(&replace(7, Value::Map(health)))
     };
+    let substituter = |url: &str| {
+        let list = Value::Array(vec![url.into()]);
+        in_target(&|entries| entries.push((14.into(), list.clone())))
+    };
     let url = || (1.into(), "http://h/".into());
     let statuses = |list: &[u16]| Value::Array(list.iter().map(|one| (*one).into()).collect());
     let http = |entries: Entries| check(vec![4.into(), Value::Map(entries)]);
@@ -107,6 +111,13 @@ fn contents() -> Vec<Case> {
         case("http-without-url", "a map without key 1", http(vec![])),
         case("http-unknown-key", "key 5", http(vec![url(), (5.into(), 1.into())])),
         case("http-one-status", "a range of one", http(vec![url(), (3.into(), statuses(&[200]))])),
+        case("substituter-with-settings", "Nix would take what nobody has signed", {
+            substituter("https://cache.example.org?trusted=1")
+        }),
+        case("substituter-by-ssh", "a program is no cache", substituter("ssh-ng://example.org")),
+        order_case("substituter-above", "a folder above", UNSEEN, Code::Malformed, {
+            substituter("https://cache.example.org/../a")
+        }),
         order_case("http-long-form", "port 80 is left out", UNSEEN, Code::Malformed, {
             http(vec![(1.into(), "http://h:80/".into())])
         }),

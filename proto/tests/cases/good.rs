@@ -44,6 +44,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vector)> {
     all.extend(beacons());
     all.extend(super::files::good());
     all.extend(logs());
+    all.extend(super::enrol::good());
     all
 }
 
@@ -112,6 +113,10 @@ fn full_target() -> Target {
         incarnation: Some(Incarnation::from_bytes([0xab; 16])),
         if_reboot_needed: Some(IfRebootNeeded::Boot),
         marks: vec![Mark::Urgent, Mark::Irreversible],
+        substituters: vec![
+            parse("https://cache.example.org:8443/fleet"),
+            parse("file:///srv/cache"),
+        ],
         ..target("alpha")
     }
 }

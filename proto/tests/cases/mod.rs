@@ -2,12 +2,14 @@
 
 pub(crate) mod bad;
 mod bad_form;
+mod enrol;
 pub(crate) mod files;
 pub(crate) mod forge;
 pub(crate) mod good;
 
 use herald_proto::{
     beacon::Beacon,
+    enrol::{EnrolRequest, RosterEntry},
     host::{FleetId, HostId},
     id::{MessageDigest, TargetHash},
     key::{KeyId, PublicKey, SecretKey},
@@ -17,7 +19,10 @@ use herald_proto::{
     rejection::Rejection,
     release::Release,
     report::Report,
-    signing::{Verified, verify_beacon, verify_from_host, verify_order, verify_release},
+    signing::{
+        Verified, verify_beacon, verify_enrol_request, verify_from_host, verify_order,
+        verify_release, verify_roster_entry,
+    },
     target::Target,
     trust::Trust,
 };
@@ -49,6 +54,10 @@ pub(crate) enum Reader {
     Release { trust: String },
     /// A beacon.
     Beacon { trust: String },
+    /// A host's request to be known by its key.
+    Enrol { fleet: FleetId, token: PublicKey },
+    /// An entry of the roster.
+    Roster { trust: String },
     /// A release with all targets, as operators pass it around.
     ReleaseFile { trust: String },
     /// An order, by the host that is named.
@@ -86,6 +95,10 @@ impl Vector {
                 .map(|it| release_content(&it, it.signers())),
             Reader::Beacon { trust } => verify_beacon(&bytes, &read_trust(trust))
                 .map(|it| beacon_content(&it, it.signers())),
+            Reader::Enrol { fleet, token } => verify_enrol_request(&bytes, fleet, token)
+                .map(|it| enrol_content(&it, it.signers())),
+            Reader::Roster { trust } => verify_roster_entry(&bytes, &read_trust(trust))
+                .map(|it| roster_content(&it, it.signers())),
             Reader::ReleaseFile { trust } => {
                 return files::outcome(&bytes, &read_trust(trust));
             }
@@ -129,6 +142,14 @@ fn release_content(release: &Release, signers: &[KeyId]) -> serde_json::Value {
 
 fn beacon_content(beacon: &Beacon, signers: &[KeyId]) -> serde_json::Value {
     serde_json::json!({ "beacon": beacon, "signers": signers })
+}
+
+fn enrol_content(request: &EnrolRequest, signers: &[KeyId]) -> serde_json::Value {
+    serde_json::json!({ "enrol": request, "signers": signers })
+}
+
+fn roster_content(entry: &RosterEntry, signers: &[KeyId]) -> serde_json::Value {
+    serde_json::json!({ "roster": entry, "signers": signers })
 }
 
 fn order_content(

@@ -7,6 +7,7 @@ use herald_proto::{
     WIRE_VERSION,
     beacon::Beacon,
     codec::{self, Bytes},
+    enrol::{EnrolRequest, RosterEntry, Token},
     host::{FleetId, HostId, ProfileName},
     id::{BootId, ClosureDigest, Incarnation, ReleaseId, Sequence, TargetHash, TrustDigest},
     key::{PublicKey, SecretKey},
@@ -17,7 +18,7 @@ use herald_proto::{
     presence::{Liveness, Presence},
     release::Release,
     report::{PhaseName, Report, Systems},
-    signing::sign_release,
+    signing::{Gathering, sign_release},
     store_path::StorePath,
     target::{Action, Closure, Health, Integrity, Limits, Target},
     time::Timestamp,
@@ -112,6 +113,7 @@ pub(crate) fn target(host: &str) -> Target {
         incarnation: None,
         if_reboot_needed: None,
         marks: vec![],
+        substituters: vec![],
     }
 }
 
@@ -203,6 +205,45 @@ pub(crate) fn presence(liveness: Liveness) -> Presence {
 
 pub(crate) fn beacon() -> Beacon {
     Beacon { version: WIRE_VERSION, fleet: fleet(), issued_at: NOW }
+}
+
+/// The token with which the host alpha asks.
+pub(crate) fn token() -> SecretKey {
+    secret("alpha", 20)
+}
+
+pub(crate) fn enrol_request() -> EnrolRequest {
+    EnrolRequest {
+        version: WIRE_VERSION,
+        fleet: fleet(),
+        host: host(),
+        key: alpha().public().into(),
+        time: NOW,
+        agent: parse("0.1.0"),
+        system: parse("x86_64-linux"),
+    }
+}
+
+/// The host alpha, which is known by its key and may ask for another.
+pub(crate) fn roster_entry() -> RosterEntry {
+    let token = Token { key: token().public().into(), expires_at: NOW };
+    RosterEntry {
+        version: WIRE_VERSION,
+        fleet: fleet(),
+        host: host(),
+        number: Sequence::next(NOW, None),
+        key: Some(alpha().public().into()),
+        token: Some(token),
+    }
+}
+
+/// An entry that these keys have signed.
+pub(crate) fn sign_entry(entry: &RosterEntry, keys: &[&SecretKey]) -> Vec<u8> {
+    let mut gathering = Gathering::new(entry.clone());
+    for key in keys {
+        gathering.sign(key).expect("each key signs once");
+    }
+    gathering.seal().0
 }
 
 pub(crate) fn log() -> Log {

@@ -9,11 +9,13 @@ use std::{
 use herald_proto::{
     beacon::Beacon,
     codec::{Bytes, Value},
+    enrol::{EnrolRequest, RosterEntry, Token},
     http::HttpCheck,
     id::{
         BootId, ClosureDigest, Incarnation, MerkleHash, MessageDigest, ReleaseId, Sequence,
         TargetHash, TrustDigest,
     },
+    key::{BareKey, SecretKey},
     log::{Log, Program},
     order::SealedOrder,
     plan::Plan,
@@ -22,6 +24,7 @@ use herald_proto::{
     release::Release,
     report::{Hold, OrderName, PhaseName, Progress, Refusal, Report, Systems},
     store_path::StorePath,
+    substituter::Substituter,
     target::{Action, Check, Closure, Health, IfRebootNeeded, Integrity, Limits, Mark, Target},
     text::Prose,
     time::Timestamp,
@@ -149,6 +152,18 @@ fn http() -> impl Strategy<Value = HttpCheck> {
     })
 }
 
+fn substituter() -> impl Strategy<Value = Substituter> {
+    let folder = "/[A-Za-z0-9_~+=-]{1,9}";
+    let at = (
+        prop_oneof!["https", "http", "s3"],
+        "[a-z0-9]([a-z0-9.-]{0,9}[a-z0-9])?(:[1-9][0-9]{0,3})?",
+    );
+    let far = (at, vec(folder, 0..3))
+        .prop_map(|((scheme, at), folders)| format!("{scheme}://{at}{}", folders.concat()));
+    let near = vec(folder, 1..4).prop_map(|folders| format!("file://{}", folders.concat()));
+    prop_oneof![far, near].prop_map(|text| parse(&text))
+}
+
 pub(crate) fn target() -> impl Strategy<Value = Target> {
     let whom = (name(), name(), name::<String>());
     let what = (store_path(), any::<u16>(), integrity());
@@ -157,7 +172,7 @@ pub(crate) fn target() -> impl Strategy<Value = Target> {
     let health =
         (span(), vec(check(), 0..5)).prop_map(|(stable_for, checks)| Health { stable_for, checks });
     let rest = (vec(store_path(), 0..4), vec(unit(), 0..4), option::of(any::<[u8; 16]>()));
-    let terms = (option::of(any::<u16>()), vec(any::<u16>(), 0..3));
+    let terms = (option::of(any::<u16>()), vec(any::<u16>(), 0..3), vec(substituter(), 0..3));
     let all = (whom, what, limits, health, rest, terms);
     all.prop_map(|(whom, what, limits, health, rest, terms)| Target {
         host: whom.0,
@@ -173,6 +188,7 @@ pub(crate) fn target() -> impl Strategy<Value = Target> {
         incarnation: rest.2.map(Incarnation::from_bytes),
         if_reboot_needed: terms.0.map(IfRebootNeeded::from_code),
         marks: terms.1.into_iter().map(Mark::from_code).collect(),
+        substituters: terms.2,
     })
 }
 
@@ -274,6 +290,42 @@ pub(crate) fn beacon() -> impl Strategy<Value = Beacon> {
         fleet,
         issued_at,
     })
+}
+
+fn key() -> impl Strategy<Value = BareKey> {
+    any::<[u8; 32]>().prop_map(|seed| {
+        let key = SecretKey::from_seed(parse("key"), &seed).expect("no seed makes a weak key");
+        BareKey::from(key.public())
+    })
+}
+
+pub(crate) fn enrol_request() -> impl Strategy<Value = EnrolRequest> {
+    let whom = (any::<u16>(), name(), name(), key());
+    let what = (time(), prose(), text("[a-z0-9_]{1,10}-[a-z0-9_-]{1,10}"));
+    (whom, what).prop_map(|((version, fleet, host, key), (time, agent, system))| EnrolRequest {
+        version,
+        fleet,
+        host,
+        key,
+        time,
+        agent,
+        system,
+    })
+}
+
+pub(crate) fn roster_entry() -> impl Strategy<Value = RosterEntry> {
+    let token = (key(), time()).prop_map(|(key, expires_at)| Token { key, expires_at });
+    let whom = (any::<u16>(), name(), name(), any::<u64>());
+    (whom, option::of(key()), option::of(token)).prop_map(
+        |((version, fleet, host, number), key, token)| RosterEntry {
+            version,
+            fleet,
+            host,
+            number: Sequence::new(number),
+            key,
+            token,
+        },
+    )
 }
 
 pub(crate) fn log() -> impl Strategy<Value = Log> {

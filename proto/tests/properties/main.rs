@@ -16,8 +16,9 @@ use herald_proto::{
     presence::{Liveness, Presence},
     report::Report,
     signing::{
-        sign_as_host, sign_beacon, sign_release, verify_any_order, verify_beacon, verify_from_host,
-        verify_order, verify_release,
+        sign_as_host, sign_beacon, sign_enrol_request, sign_release, verify_any_order,
+        verify_beacon, verify_enrol_request, verify_from_host, verify_order, verify_release,
+        verify_roster_entry,
     },
     store_path::StorePath,
     text::Prose,
@@ -57,7 +58,7 @@ fn survives_json<T: Serialize + DeserializeOwned + PartialEq + Debug>(
 }
 
 /// Gives bytes to everything that reads bytes from the network.
-fn read_by_all(bytes: &[u8]) -> [bool; 7] {
+fn read_by_all(bytes: &[u8]) -> [bool; 9] {
     let trust = trust(1, &[&alice()]);
     let (fleet, host, key) = (fleet(), host(), host_key());
     [
@@ -68,6 +69,8 @@ fn read_by_all(bytes: &[u8]) -> [bool; 7] {
         verify_from_host::<Report>(bytes, &fleet, &host, &key).is_ok(),
         verify_from_host::<Presence>(bytes, &fleet, &host, &key).is_ok(),
         verify_from_host::<Log>(bytes, &fleet, &host, &key).is_ok(),
+        verify_enrol_request(bytes, &fleet, common::token().public()).is_ok(),
+        verify_roster_entry(bytes, &trust).is_ok(),
     ]
 }
 
@@ -80,6 +83,8 @@ fn good_messages() -> Vec<Vec<u8>> {
         sign_as_host(&presence(Liveness::Online), &fleet(), &alpha()),
         sign_beacon(&beacon(), &[&carol()]),
         sign_as_host(&log(), &fleet(), &alpha()),
+        sign_enrol_request(&common::enrol_request(), &common::token(), &alpha()),
+        common::sign_entry(&common::roster_entry(), &[&alice()]),
     ]
 }
 
@@ -122,6 +127,18 @@ proptest! {
     }
 
     #[test]
+    fn every_request_to_be_let_in_round_trips(message in generate::enrol_request()) {
+        round_trips(&message)?;
+        survives_json(&message)?;
+    }
+
+    #[test]
+    fn every_entry_of_the_roster_round_trips(message in generate::roster_entry()) {
+        round_trips(&message)?;
+        survives_json(&message)?;
+    }
+
+    #[test]
     fn every_log_round_trips(message in generate::log()) {
         round_trips(&message)?;
         survives_json(&message)?;
@@ -141,14 +158,14 @@ proptest! {
 
     #[test]
     fn random_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-        prop_assert_eq!(read_by_all(&bytes), [false; 7]);
+        prop_assert_eq!(read_by_all(&bytes), [false; 9]);
     }
 
     #[test]
     fn random_cbor_is_refused_without_a_panic(value in generate::cbor()) {
         let mut bytes = vec![];
         ciborium::into_writer(&value, &mut bytes).expect("writing to memory");
-        prop_assert_eq!(read_by_all(&bytes), [false; 7]);
+        prop_assert_eq!(read_by_all(&bytes), [false; 9]);
     }
 
     #[test]
@@ -162,7 +179,7 @@ proptest! {
         let (from, to) = (from.min(to), from.max(to));
         let spliced = [&message[..from], &piece, &message[to..]].concat();
         prop_assume!(spliced != message);
-        prop_assert_eq!(read_by_all(&spliced), [false; 7]);
+        prop_assert_eq!(read_by_all(&spliced), [false; 9]);
     }
 
     #[test]

@@ -35,6 +35,7 @@ fn target(number: usize) -> Target {
         incarnation: None,
         if_reboot_needed: None,
         marks: vec![],
+        substituters: vec![],
     }
 }
 

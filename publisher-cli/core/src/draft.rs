@@ -14,6 +14,7 @@ use herald_proto::{
     merkle::{MAX_TARGETS, TargetTree},
     plan::Plan,
     release::{MAX_AHEAD, Release},
+    substituter::MAX_SUBSTITUTERS,
     target::{Action, Check, IfRebootNeeded, Mark, Target},
     text::Prose,
     time::Timestamp,
@@ -116,6 +117,16 @@ pub enum BadDraft {
     FallsBack {
         /// The host.
         host: HostId,
+    },
+    /// More caches than a host asks.
+    #[error(
+        "{host}: {count} binary caches are more than the {MAX_SUBSTITUTERS} that a release may name"
+    )]
+    TooManySubstituters {
+        /// The host.
+        host: HostId,
+        /// How many there are.
+        count: usize,
     },
     /// A command check with nothing to run.
     #[error("{host}: a health command has no program")]
@@ -247,6 +258,10 @@ fn check_target(target: &Target) -> Result<(), BadDraft> {
     }
     if target.action == Action::Reboot && target.is(Mark::Irreversible) {
         return Err(BadDraft::FallsBack { host: host() });
+    }
+    let count = target.substituters.len();
+    if count > MAX_SUBSTITUTERS {
+        return Err(BadDraft::TooManySubstituters { host: host(), count });
     }
     if limits_wait_is_zero(target) {
         return Err(BadDraft::ZeroLimit { host: host(), limit: "wait" });

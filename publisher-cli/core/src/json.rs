@@ -12,6 +12,7 @@ use herald_proto::{
     release::Release,
     report::{Hold, PhaseName, Progress, Refusal, Report},
     store_path::StorePath,
+    substituter::Substituter,
     target::{Action, Check, IfRebootNeeded, Integrity, Mark, Target},
     text::Prose,
     time::Timestamp,
@@ -167,6 +168,7 @@ pub struct Part<'a> {
     incarnation: Option<Incarnation>,
     if_reboot_needed: Option<IfRebootNeeded>,
     marks: &'a [Mark],
+    substituters: &'a [Substituter],
 }
 
 impl<'a> Fleet<'a> {
@@ -336,6 +338,7 @@ impl<'a> Part<'a> {
             incarnation: target.incarnation,
             if_reboot_needed: target.if_reboot_needed,
             marks: &target.marks,
+            substituters: &target.substituters,
         }
     }
 }

@@ -9,8 +9,8 @@ use herald_proto::{
     codec,
     host::{HostId, ProfileName},
     id::{MessageDigest, Sequence, TargetHash},
-    order::SealedOrder,
-    signing,
+    order::{Order, SealedOrder},
+    signing::{self, OrderReader},
     trust::Trust,
 };
 
@@ -70,11 +70,12 @@ pub enum Seen {
 /// Gives the sequence of an order that those who are trusted signed for this host's profile.
 pub fn sequence_of(
     payload: &[u8],
-    trust: &Trust,
+    orders: &mut OrderReader,
     host: &HostId,
     profile: &ProfileName,
 ) -> Option<Sequence> {
-    order_of(payload, trust, host, profile).map(|(sequence, _)| sequence)
+    let order = orders.verify(payload).ok()?;
+    is_for(&order, host, profile).then_some(order.release.sequence)
 }
 
 fn order_of(
@@ -84,8 +85,11 @@ fn order_of(
     profile: &ProfileName,
 ) -> Option<(Sequence, TargetHash)> {
     let order = signing::verify_any_order(payload, trust).ok()?;
-    let addressed = order.target.host == *host && order.target.profile == *profile;
-    addressed.then_some((order.release.sequence, order.hash))
+    is_for(&order, host, profile).then_some((order.release.sequence, order.hash))
+}
+
+fn is_for(order: &Order, host: &HostId, profile: &ProfileName) -> bool {
+    order.target.host == *host && order.target.profile == *profile
 }
 
 /// Tells whether it is an order, of which those who are trusted did not sign the release.

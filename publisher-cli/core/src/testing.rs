@@ -51,6 +51,7 @@ pub(crate) fn target(host: &str) -> Target {
         incarnation: None,
         if_reboot_needed: None,
         marks: vec![],
+        substituters: vec![],
     }
 }
 

@@ -30,7 +30,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Targets", conflicts_with_all = [
         "action", "expect_current", "integrity", "copy_to", "revision", "valid_for", "not_before", "reason",
         "recover", "profile", "system", "realise_within", "activate_within", "confirm_within",
-        "wait_within", "ignore_windows", "if_reboot_needed", "irreversible", "stable_for",
+        "wait_within", "ignore_windows", "if_reboot_needed", "substituters",
+        "irreversible", "stable_for",
         "health_command", "health_tcp", "health_unit", "tolerate", "dry_run",
     ])]
     release: Option<PathBuf>,

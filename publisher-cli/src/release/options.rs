@@ -6,6 +6,7 @@ use herald_proto::{
     host::{HostId, ProfileName, System, UnitName},
     http::HttpCheck,
     store_path::StorePath,
+    substituter::Substituter,
     target::{Action, Check, Health, IfRebootNeeded, Integrity, Limits, Mark, Target},
     text::Prose,
     time::Timestamp,
@@ -113,6 +114,10 @@ pub(crate) struct Options {
         help_heading = "Targets"
     )]
     if_reboot_needed: RebootNeeded,
+    /// A binary cache that hosts ask too, as far as their configuration allows it
+    /// (allowed_substituters), such as https://cache.example.org; repeatable
+    #[arg(long = "substituter", value_name = "URL", help_heading = "Targets")]
+    substituters: Vec<Substituter>,
     /// Never roll back: for a system that changes data in a way that the old one can't read; where it
     /// fails, the host stops, says so, and needs somebody to look
     #[arg(long, help_heading = "Targets")]
@@ -196,6 +201,7 @@ impl Options {
             incarnation: None,
             if_reboot_needed: self.if_reboot_needed.into(),
             marks: self.marks(),
+            substituters: self.substituters.clone(),
         }
     }
 

@@ -11,6 +11,7 @@ use herald_proto::{
     host::{HostId, ProfileName},
     id::{Incarnation, Sequence},
     report::Report,
+    signing::OrderReader,
     topic::Subject,
 };
 use tokio::time::{Instant, timeout_at};
@@ -30,6 +31,9 @@ const REPORTS_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct Survey {
     /// Of each profile, the hosts that are asked about it.
     views: BTreeMap<ProfileName, FleetView>,
+    /// How many of those hosts have no verified report.
+    silent: usize,
+    orders: OrderReader,
     /// The highest sequence of a verified order.
     ordered: Option<Sequence>,
 }
@@ -48,7 +52,10 @@ impl Survey {
         let views = hosts
             .into_iter()
             .map(|(profile, hosts)| (profile.clone(), FleetView::new(profile.clone(), hosts)));
-        let mut survey = Self { views: views.collect(), ordered: None };
+        let views: BTreeMap<_, _> = views.collect();
+        let silent = views.values().map(|view| view.hosts().len()).sum();
+        let orders = OrderReader::new(operator.trust.clone());
+        let mut survey = Self { views, silent, orders, ordered: None };
         for arrival in connection.arrived() {
             survey.note(operator, &arrival);
         }
@@ -72,7 +79,7 @@ impl Survey {
         connection: &mut Connection,
     ) -> anyhow::Result<()> {
         let deadline = Instant::now() + REPORTS_WITHIN;
-        while self.silent().next().is_some() {
+        while self.silent > 0 {
             match timeout_at(deadline, connection.next()).await {
                 Ok(arrival) => self.note(operator, &arrival?),
                 Err(_) => bail!("{}", self.silence()),
@@ -89,7 +96,7 @@ impl Survey {
         connection: &mut Connection,
     ) -> anyhow::Result<()> {
         let deadline = Instant::now() + SETTLED_WITHIN;
-        while self.silent().next().is_some() {
+        while self.silent > 0 {
             match timeout_at(deadline, connection.next()).await {
                 Ok(arrival) => self.note(operator, &arrival?),
                 Err(_) => break,
@@ -140,14 +147,17 @@ impl Survey {
         };
         match &topic.subject {
             Subject::Desired(host, profile) => {
-                let sequence = readback::sequence_of(payload, &operator.trust, host, profile);
+                let sequence = readback::sequence_of(payload, &mut self.orders, host, profile);
                 self.ordered = self.ordered.max(sequence);
             }
-            Subject::Status(_, profile) => {
-                if let Some(view) = self.views.get_mut(profile) {
-                    // What can't be verified is a host without a report.
-                    let _ = view.observe(&operator.file.fleet, topic, payload);
-                }
+            Subject::Status(host, profile) => {
+                let Some(view) = self.views.get_mut(profile) else { return };
+                let has_report =
+                    |view: &FleetView| view.host(host).is_some_and(|host| host.report().is_some());
+                let had_one = has_report(view);
+                // What can't be verified is a host without a report.
+                let _ = view.observe(&operator.file.fleet, topic, payload);
+                self.silent -= usize::from(!had_one && has_report(view));
             }
             _ => {}
         }
@@ -157,12 +167,9 @@ impl Survey {
         self.views.values().flat_map(FleetView::hosts)
     }
 
-    fn silent(&self) -> impl Iterator<Item = (&HostId, &HostView)> {
-        self.hosts().filter(|(_, host)| host.report().is_none())
-    }
-
     fn silence(&self) -> String {
-        let silent = self.silent().map(|(name, host)| {
+        let silent = self.hosts().filter(|(_, host)| host.report().is_none());
+        let silent = silent.map(|(name, host)| {
             let why = host.problem().unwrap_or_else(|| "no report".to_owned());
             format!("{name} ({why})")
         });

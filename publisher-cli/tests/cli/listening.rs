@@ -7,7 +7,7 @@ use std::{
 
 use herald_proto::{rejection::Code, report::PhaseName};
 
-use crate::support::{Answer, Host, Scene, exits, json, path, stdout};
+use crate::support::{Answer, Host, Scene, documented, exits, json, path, stdout};
 
 #[test]
 fn status_shows_what_is_proved_and_says_what_is_not() {
@@ -82,7 +82,7 @@ fn listen_prints_each_verified_report_and_roll_back_once() {
     assert!(note.starts_with("ignored a message"), "{note}");
     let mut lines = BufReader::new(listening.stdout.take().unwrap()).lines();
     let mut next = move || -> Option<serde_json::Value> {
-        lines.next().map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+        lines.next().map(|line| documented(serde_json::from_str(&line.unwrap()).unwrap()))
     };
     exits(&scene.publish(""), 0);
     let lines = [next().unwrap(), next().unwrap(), next().unwrap()];

@@ -3,7 +3,6 @@
 use std::{
     io::{BufRead as _, BufReader},
     process::Stdio,
-    sync::mpsc,
 };
 
 use herald_proto::{
@@ -14,7 +13,7 @@ use herald_proto::{
     time::Timestamp,
 };
 
-use crate::support::{Answer, Host, Scene, Scripted, exits, json, path, stderr, stdout};
+use crate::support::{Answer, Host, Scene, exits, json, path, stderr, stdout};
 
 const SUCCEEDED: Answer = Answer::Phase(PhaseName::Succeeded, None);
 const ACCEPTED: Answer = Answer::Phase(PhaseName::Accepted, None);
@@ -199,23 +198,20 @@ fn many_hosts_get_one_release() {
 
 #[test]
 fn a_broker_that_goes_away_does_not_end_the_watch_before_its_time() {
-    let alpha = Host::new("alpha", 1);
-    let scene = Scene::new(&[&alpha]);
-    let (watching, is_watching) = mpsc::channel();
-    let mut alpha = Scripted::start(alpha, &scene.broker, &scene.operator, move |_| {
-        watching.send(()).unwrap();
-        vec![ACCEPTED]
-    });
+    let (scene, mut alpha) = Scene::with_alpha(&[&[ACCEPTED]]);
     let wanted = format!("alpha={}", path("new"));
     let mut command =
         scene.desk.command(&["publish", "--host", &wanted, "--integrity", "toplevel"]);
-    command.args(["--watch", "--timeout", "1s"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let running = command.spawn().unwrap();
-    is_watching.recv().unwrap();
+    command.args(["--watch", "--timeout", "2s"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut running = command.spawn().unwrap();
+    // By then the order was acknowledged and read back.
+    let mut said = BufReader::new(running.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.contains("accepted")));
     alpha.stop();
     drop(scene.broker);
-    let output = running.wait_with_output().unwrap();
-    assert!(exits(&output, 5).contains("trying again"));
+    assert!(said.any(|line| line.contains("trying again")));
+    let last = said.last();
+    assert_eq!(running.wait().unwrap().code(), Some(5), "{last:?}");
 }
 
 #[test]

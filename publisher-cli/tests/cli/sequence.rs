@@ -143,6 +143,7 @@ fn publish_ahead(broker: &Broker, key: &SecretKey, host: &str, hours: u64) -> Se
             incarnation: None,
             if_reboot_needed: None,
             marks: vec![],
+            substituters: vec![],
         }],
     };
     let message = compose(&draft, &[key]).unwrap().orders.remove(0).message;

@@ -188,7 +188,12 @@ fn a_release_file_is_told_from_an_order() {
 #[test]
 fn the_rollout_role_s_signature_publishes_nothing_and_no_host_takes_it() {
     let three = Three::new();
-    exits(&three.sign(""), 0);
+    let signed = three.sign("--json");
+    exits(&signed, 0);
+    assert_eq!(
+        (&json(&signed)["file"], &json(&signed)["missing"]),
+        (&"r.release".into(), &1.into())
+    );
     // What no honest program does: the conductor's signature is put beside alice's.
     let text = std::fs::read_to_string(three.desk().path("conductor.key")).unwrap();
     let conductor: SecretKey = text.parse().unwrap();

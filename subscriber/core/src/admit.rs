@@ -13,6 +13,7 @@ use herald_proto::{
     report::OrderName,
     signing::Verified,
     store_path::StorePath,
+    substituter::MAX_SUBSTITUTERS,
     target::{Action, Check, IfRebootNeeded, Integrity, Mark, Target},
     time::Timestamp,
 };
@@ -269,6 +270,10 @@ fn check_order(
     if unknown || matches!(target.if_reboot_needed, Some(IfRebootNeeded::Unknown(_))) {
         let detail = "the order has terms that are not known here";
         return Err(Cause::new(Code::Unsupported, detail));
+    }
+    if target.substituters.len() > MAX_SUBSTITUTERS {
+        let detail = format!("it names more than {MAX_SUBSTITUTERS} binary caches");
+        return Err(Cause::new(Code::Unsupported, &detail));
     }
     if target.action == Action::Reboot {
         if !host.one_shot_boot {

@@ -31,7 +31,14 @@ const RETRY_DELAY: Duration = Duration::from_secs(2);
 impl Turn<'_> {
     pub(crate) fn order_arrived(&mut self, order: &Verified<Order>, seen: &Seen) {
         match admit(&self.state, order, self.host, self.state.time(self.now)) {
-            Admission::Again => self.report(),
+            Admission::Again => {
+                // It may have been refused meanwhile for what has passed.
+                let refused = self.state.refusal.as_ref().map(|refusal| refusal.message);
+                if refused == Some(order.message) {
+                    self.state.refusal = None;
+                }
+                self.report();
+            }
             Admission::Refuse(Cause { code, detail }) => {
                 self.refuse(Refusal { message: order.message, code, detail });
             }

@@ -100,7 +100,7 @@ fn a_message_that_is_refused_again_is_said_once_although_time_went_on() {
 #[test]
 fn what_can_not_be_done_here_is_rejected_and_its_sequence_counts() {
     type Change = fn(Draft) -> Draft;
-    let cases: [(Code, Change); 9] = [
+    let cases: [(Code, Change); 10] = [
         (Code::BadValidity, |draft| {
             draft.with(|release, _| release.not_before = release.expires_at)
         }),
@@ -119,6 +119,9 @@ fn what_can_not_be_done_here_is_rejected_and_its_sequence_counts() {
         (Code::Unsupported, |draft| draft.with(|release, _| release.plan = Plan::Unknown(9))),
         (Code::Unsupported, |draft| draft.to(Action::Reboot)),
         (Code::Unsupported, |draft| draft.to(Action::Unknown(99))),
+        (Code::Unsupported, |draft| {
+            draft.with(|_, target| target.substituters = vec![parse("https://cache"); 9])
+        }),
         (Code::WrongStore, |draft| {
             draft.with(|_, target| {
                 let path = target.toplevel.as_str().replace("/nix/store", "/gnu/store");

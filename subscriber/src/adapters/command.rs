@@ -54,6 +54,18 @@ pub enum CommandFailed {
     },
 }
 
+impl CommandFailed {
+    /// Puts what a program said into other words, where there are some.
+    pub(super) fn in_words(self, words: String) -> Self {
+        match self {
+            Self::Failed { program, status, .. } if !words.is_empty() => {
+                Self::Failed { program, status, stderr: words }
+            }
+            other => other,
+        }
+    }
+}
+
 /// Names a program, with no input, that is killed when nobody waits for it any more.
 pub fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);

@@ -1,10 +1,14 @@
 //! What `nix-store --realise` prints: first what is missing, then each path that it fetches.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use herald_proto::target::Closure;
 
+use super::nix_log::{self, Said};
 use crate::room::Size;
+
+/// How many of the last lines of Nix's words are kept.
+const KEPT_LINES: usize = 8;
 
 /// How far it is.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -13,6 +17,9 @@ pub(super) struct Fetched {
     pub(super) done: u64,
     /// How many there are to be.
     pub(super) total: u64,
+    /// The paths that are being copied, by their activities.
+    copying: BTreeMap<u64, String>,
+    words: Vec<String>,
 }
 
 /// What Nix says is to be fetched, by what the caches say of it.
@@ -26,9 +33,66 @@ pub(super) struct Missing {
     rounding: u64,
 }
 
+/// What follows from what Nix says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum News {
+    /// So much is missing.
+    Missing(Missing),
+    /// A cache sends more than it has announced.
+    TooMuch(TooMuch),
+}
+
+/// A cache sends more of a path than it has announced.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a cache sends more of {path} than the {announced} bytes that it has announced; compare the caches"
+)]
+pub(super) struct TooMuch {
+    /// Which path.
+    path: String,
+    /// How many bytes its archive was said to have.
+    announced: u64,
+}
+
 impl Fetched {
-    /// Takes in a line; gives what is missing, where it says so.
-    pub(super) fn read(&mut self, line: &str) -> Option<Missing> {
+    /// Takes in a line; gives what is news.
+    pub(super) fn read(&mut self, line: &str) -> Option<News> {
+        match nix_log::read(line) {
+            Said::Words(words) => {
+                let missing = self.hear(&words);
+                self.keep(words);
+                missing.map(News::Missing)
+            }
+            Said::Copies { activity, path } => {
+                self.done += 1;
+                self.copying.insert(activity, path);
+                None
+            }
+            Said::Did { activity, done, expected } if done > expected && expected > 0 => {
+                let path = self.copying.get(&activity)?.clone();
+                Some(News::TooMuch(TooMuch { path, announced: expected }))
+            }
+            Said::Ended { activity } => {
+                self.copying.remove(&activity);
+                None
+            }
+            Said::Did { .. } | Said::Else => None,
+        }
+    }
+
+    /// Gives the last of Nix's words, by which a failure is explained.
+    pub(super) fn last_words(&self) -> String {
+        self.words.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+
+    fn keep(&mut self, words: String) {
+        let lines = words.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned);
+        self.words.extend(lines);
+        let surplus = self.words.len().saturating_sub(KEPT_LINES);
+        self.words.drain(..surplus);
+    }
+
+    fn hear(&mut self, line: &str) -> Option<Missing> {
         if line.starts_with("copying path ") || line.starts_with("building ") {
             self.done += 1;
             return None;
@@ -89,7 +153,10 @@ mod tests {
     use super::*;
 
     fn missing(line: &str) -> Option<Missing> {
-        Fetched::default().read(line)
+        match Fetched::default().read(line) {
+            Some(News::Missing(missing)) => Some(missing),
+            _ => None,
+        }
     }
 
     #[test]
@@ -103,7 +170,28 @@ mod tests {
         ] {
             fetched.read(line);
         }
-        assert_eq!(fetched, Fetched { done: 2, total: 3 });
+        assert_eq!((fetched.done, fetched.total), (2, 3));
+        assert!(fetched.last_words().ends_with("'/nix/store/b' from 'file:///cache'..."));
+        fetched.read(&"a line\n \n".repeat(99));
+        assert_eq!(fetched.last_words(), ["a line"; KEPT_LINES].join("\n"));
+    }
+
+    #[test]
+    fn more_bytes_than_were_announced_are_noticed_as_they_come() {
+        let mut fetched = Fetched::default();
+        let did = |activity: u64, done: u64| {
+            let fields = format!("[{done},120,0,0]");
+            format!(r#"@nix {{"action":"result","fields":{fields},"id":{activity},"type":105}}"#)
+        };
+        let begins = r#"@nix {"action":"start","fields":["/nix/store/a"],"id":7,"type":100}"#;
+        assert_eq!(fetched.read(&did(7, 900)), None, "of something else than a path");
+        assert_eq!(fetched.read(begins), None);
+        assert_eq!(fetched.done, 1);
+        assert_eq!(fetched.read(&did(7, 120)), None);
+        let too_much = News::TooMuch(TooMuch { path: "/nix/store/a".to_owned(), announced: 120 });
+        assert_eq!(fetched.read(&did(7, 121)), Some(too_much));
+        fetched.read(r#"@nix {"action":"stop","id":7}"#);
+        assert_eq!(fetched.read(&did(7, 121)), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use herald_proto::{
     rejection::Code,
     report::Progress,
     store_path::StorePath,
+    substituter::Substituter,
     target::{Closure, Integrity, Target},
 };
 use tokio::{
@@ -23,12 +24,14 @@ use tokio::{
 
 use super::{
     command::{self, CommandFailed},
-    fetched::{Fetched, Missing},
+    fetched::{Fetched, Missing, News, TooMuch},
     poisoned::Disposed,
     unsynced::Unsynced,
 };
+mod caches;
 mod signed;
 
+use self::caches::Caches;
 use crate::{
     os::{Os, System},
     ports::{Closures, Pending},
@@ -53,6 +56,8 @@ pub struct Nix {
     roots: PathBuf,
     unsynced: Unsynced,
     room: Room,
+    /// The caches that a release may name.
+    allowed: Vec<Substituter>,
 }
 
 impl Nix {
@@ -65,7 +70,14 @@ impl Nix {
         unsynced: Unsynced,
         room: Room,
     ) -> Self {
-        Self { os, store_dir: store_dir.into(), roots, unsynced, room }
+        Self { os, store_dir: store_dir.into(), roots, unsynced, room, allowed: Vec::new() }
+    }
+
+    /// Lets releases name these caches, and what is in folders below them.
+    #[must_use]
+    pub fn allowing(mut self, allowed: Vec<Substituter>) -> Self {
+        self.allowed = allowed;
+        self
     }
 
     /// Gets a closure so that it is there whole, also after a power cut.
@@ -73,6 +85,7 @@ impl Nix {
         &self,
         toplevel: &StorePath,
         signed: Option<&Closure>,
+        caches: &Caches,
         progress: &dyn Fn(Progress),
     ) -> Result<(), Failure> {
         let not_synced = |error: io::Error| {
@@ -80,9 +93,9 @@ impl Nix {
         };
         let suspicious = self.unsynced.from_earlier_boot(&*self.os).map_err(not_synced)?;
         self.unsynced.mark(&*self.os, toplevel).map_err(not_synced)?;
-        self.substitute(toplevel, signed, progress).await?;
+        self.substitute(toplevel, signed, caches, progress).await?;
         if suspicious {
-            self.mend(toplevel).await.map_err(|error| realise_failed(&error))?;
+            self.mend(toplevel, caches).await.map_err(|error| realise_failed(&error))?;
         }
         // Also where nothing was fetched: it may have been by a try that was cut off.
         let synced = self.os.sync_all(&self.store_dir).await;
@@ -97,17 +110,20 @@ impl Nix {
         &self,
         toplevel: &StorePath,
         signed: Option<&Closure>,
+        caches: &Caches,
         progress: &dyn Fn(Progress),
     ) -> Result<(), Failure> {
-        let mut realise = self.realising(toplevel);
+        let mut realise = self.realising(toplevel, caches);
         realise.arg("--add-root").arg(self.root_of(toplevel));
         self.watch_over(realise, toplevel, signed, progress).await
     }
 
-    fn realising(&self, path: &StorePath) -> Command {
+    fn realising(&self, path: &StorePath, caches: &Caches) -> Command {
         let mut realise = command::program("nix-store");
         realise.env("XDG_CACHE_HOME", self.unsynced.cache());
         realise.arg("--realise").arg(path.as_path());
+        realise.args(["--log-format", "internal-json"]);
+        caches.add_to(&mut realise);
         realise
     }
 
@@ -122,22 +138,29 @@ impl Nix {
         let mut fetched = Fetched::default();
         let mut told = Instant::now();
         let (announced, announcement) = watch::channel(None);
+        let (exceeded, excess) = watch::channel(None);
         let mut line = |line: &[u8]| {
-            if let Some(missing) = fetched.read(&String::from_utf8_lossy(line)) {
-                announced.send_replace(Some(missing));
+            match fetched.read(&String::from_utf8_lossy(line)) {
+                Some(News::Missing(missing)) => drop(announced.send_replace(Some(missing))),
+                Some(News::TooMuch(too_much)) => drop(exceeded.send_replace(Some(too_much))),
+                None => {}
             }
             if fetched.done > 0 && told.elapsed() >= PROGRESS_INTERVAL {
                 told = Instant::now();
                 progress(Progress { done: fetched.done, total: fetched.total.max(fetched.done) });
             }
         };
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
-            refused = self.refuse(path, most, announcement) => Err(refused),
-            fetched = self.os.listen(&mut realise, &mut line) => {
-                fetched.map_err(|error| realise_failed(&error))
-            }
-        }
+            refused = self.refuse(path, most, announcement) => return Err(refused),
+            refused = too_much(excess) => return Err(refused),
+            ended = self.os.listen(&mut realise, &mut line) => ended,
+        };
+        // Nix may have noticed too by then.
+        ended.map_err(|error| match &*exceeded.borrow() {
+            Some(too_much) => failed(Code::ClosureMismatch, &too_much.to_string(), false),
+            None => realise_failed(&error.in_words(fetched.last_words())),
+        })
     }
 
     /// Judges what Nix is about to fetch, and then the room on the disk; ends only where the
@@ -172,7 +195,7 @@ impl Nix {
     }
 
     /// Reads every byte of a closure, and fetches again the paths that are not what Nix registered.
-    async fn mend(&self, toplevel: &StorePath) -> Result<(), CommandFailed> {
+    async fn mend(&self, toplevel: &StorePath, caches: &Caches) -> Result<(), CommandFailed> {
         let verify = async |paths: &[&str]| {
             let mut verify = command::program("nix-store");
             self.os.run(verify.arg("--verify-path").args(paths), MEND_LIMIT).await
@@ -188,7 +211,9 @@ impl Nix {
                     tracing::warn!(path, %error, "a power cut damaged a store path; fetching it again");
                     let mut repair = command::program("nix-store");
                     repair.env("XDG_CACHE_HOME", self.unsynced.cache());
-                    self.os.run(repair.arg("--repair-path").arg(path), MEND_LIMIT).await?;
+                    repair.arg("--repair-path").arg(path);
+                    caches.add_to(&mut repair);
+                    self.os.run(&mut repair, MEND_LIMIT).await?;
                 }
             }
         }
@@ -250,16 +275,18 @@ impl Closures for Nix {
                 Integrity::Closure(closure) => Some(closure),
                 Integrity::Toplevel | Integrity::Recorded => None,
             };
+            let caches = Caches::of(target, &self.allowed);
             let was_rooted = self.os.exists(&self.root_of(toplevel));
             // What is here already is not fetched.
             let mut manifest = None;
             if let Some(signed) = signed.filter(|_| !self.os.exists(toplevel.as_path())) {
-                manifest = self.signed_manifest(target, signed).await;
+                manifest = self.signed_manifest(target, signed, &caches).await;
                 if let Some(manifest) = &manifest {
                     self.check_plan(toplevel, signed, manifest).await?;
                 }
             }
-            self.fetch(toplevel, signed, progress).await?;
+            let fetched = self.fetch(toplevel, signed, &caches, progress).await;
+            fetched.map_err(|failure| caches.explain(failure))?;
             let found = self.found(toplevel).await?;
             let closure = found.closure();
             match check(target, &closure, recorded) {
@@ -270,7 +297,7 @@ impl Closures for Nix {
                 }
                 Err(failure) => {
                     if let Some(signed) = signed.filter(|_| manifest.is_none()) {
-                        manifest = self.signed_manifest(target, signed).await;
+                        manifest = self.signed_manifest(target, signed, &caches).await;
                     }
                     let differing = manifest.map(|manifest| manifest.differing(&found));
                     Err(self.make_way(toplevel, was_rooted, differing.as_ref(), failure).await)
@@ -292,7 +319,7 @@ impl Closures for Nix {
             if self.os.exists(&self.root_of(toplevel)) {
                 return Ok(());
             }
-            self.fetch(toplevel, None, &|_| ()).await.map_err(|failure| {
+            self.fetch(toplevel, None, &Caches::default(), &|_| ()).await.map_err(|failure| {
                 let detail = format!("the running system is not whole: {}", failure.cause.detail);
                 failed(Code::NoWayBack, &detail, false)
             })
@@ -361,6 +388,19 @@ fn other_extent(toplevel: &StorePath, signed: &Closure, found: &Closure) -> Fail
         found.paths, found.size, signed.paths, signed.size
     );
     failed(Code::ClosureMismatch, &detail, false)
+}
+
+/// Ends where a cache sends more of a path than it has announced. How much it announces was judged
+/// before.
+async fn too_much(mut excess: watch::Receiver<Option<TooMuch>>) -> Failure {
+    let failure = match excess.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(too_much)) => Some(failed(Code::ClosureMismatch, &too_much.to_string(), false)),
+        _ => None,
+    };
+    match failure {
+        Some(failure) => failure,
+        None => std::future::pending().await,
+    }
 }
 
 fn realise_failed(error: &CommandFailed) -> Failure {

@@ -7,7 +7,10 @@ use std::{
 };
 
 use herald_core::{Standing, State};
-use herald_proto::id::{BootId, Incarnation, MessageDigest};
+use herald_proto::{
+    id::{BootId, Incarnation, MessageDigest},
+    time::Timestamp,
+};
 
 use crate::{
     durable,
@@ -27,6 +30,7 @@ pub struct StateFile {
     mark: PathBuf,
     /// Another mark, in a place that does not get lost together with the folder.
     canary: Option<PathBuf>,
+    floor: Option<Timestamp>,
 }
 
 /// A state could not be read or begun.
@@ -53,7 +57,20 @@ impl StateFile {
 
     /// Names the state file in a profile's folder of a system.
     pub fn on(os: System, folder: &Path) -> Self {
-        Self { os, file: folder.join("state"), mark: folder.join("state-was-here"), canary: None }
+        Self {
+            os,
+            file: folder.join("state"),
+            mark: folder.join("state-was-here"),
+            canary: None,
+            floor: None,
+        }
+    }
+
+    /// Has no clock be believed below a time, such as that at which this program was built.
+    #[must_use]
+    pub fn with_floor(mut self, floor: Timestamp) -> Self {
+        self.floor = Some(floor);
+        self
     }
 
     /// Names another mark, which tells a state that is gone with its whole folder from a first start.
@@ -69,6 +86,12 @@ impl StateFile {
     /// # Errors
     /// When the file system or the system's randomness refuses.
     pub fn open(&self, boot: BootId) -> Result<State, NoState> {
+        let mut state = self.read_or_make(boot)?;
+        state.floor = state.floor.max(self.floor.unwrap_or_default());
+        Ok(state)
+    }
+
+    fn read_or_make(&self, boot: BootId) -> Result<State, NoState> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| NoState::Io { path, source }
@@ -167,6 +190,22 @@ mod tests {
         state.reports = 7;
         file.save(&state).unwrap();
         assert_eq!(file.open(boot()).unwrap(), state);
+    }
+
+    #[test]
+    fn no_state_is_judged_by_a_time_before_the_program_was_built() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = Timestamp::from_millis;
+        let opened = |floor| StateFile::new(folder.path()).with_floor(floor).open(boot()).unwrap();
+        let mut state = opened(at(7_000));
+        assert_eq!(state.floor, at(7_000), "at the first start");
+        state.floor = at(9_000);
+        StateFile::new(folder.path()).save(&state).unwrap();
+        assert_eq!(opened(at(8_000)).floor, at(9_000), "what was signed is later");
+        assert_eq!(opened(at(10_000)).floor, at(10_000), "another program came");
+        fs::remove_file(folder.path().join("state")).unwrap();
+        let lost = opened(at(7_000));
+        assert_eq!((lost.standing, lost.floor), (Standing::Lost, at(7_000)));
     }
 
     #[test]

@@ -64,6 +64,11 @@ fn what_is_wrong_is_named_with_its_file() {
         (format!("{MINIMAL}\nroom.boot_folder = \"b\""), home.clone(), "room.boot_folder"),
         (format!("{MINIMAL}\nreboot.boot_loader.kind = \"lilo\""), home.clone(), "lilo"),
         (format!("{MINIMAL}\nwindow.opens = [\"Sat\"]"), home.clone(), "lasts"),
+        (
+            format!("{MINIMAL}\nallowed_substituters = [\"https://c.org?trusted=1\"]"),
+            home.clone(),
+            "c.org?trusted=1",
+        ),
         (format!("{MINIMAL}\nretention.systems = 1"), home.clone(), "from 2 to 16"),
         (format!("{MINIMAL}\nsession = \"durable\""), home, "durable"),
         (MINIMAL.into(), trust("work"), "fleet work"),

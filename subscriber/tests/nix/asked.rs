@@ -174,6 +174,7 @@ pub(crate) fn target(toplevel: &StorePath, integrity: Integrity) -> Target {
         incarnation: None,
         if_reboot_needed: None,
         marks: vec![],
+        substituters: vec![],
     }
 }
 

@@ -59,6 +59,7 @@ fn attempt(machine: &Machine, procedure: Procedure) -> Attempt {
         incarnation: None,
         if_reboot_needed: None,
         marks: vec![],
+        substituters: vec![],
     };
     let time = Timestamp::from_millis(1_767_225_600_000);
     let attempt = json!({

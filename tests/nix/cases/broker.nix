@@ -1,5 +1,5 @@
 # Configurations of the broker, good and bad; see subscriber.nix.
-{ lib, ... }:
+{ lib, pkgs, ... }:
 
 let
   alice = "alice-login:iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=";
@@ -28,6 +28,14 @@ let
     certificate = "/etc/broker.pem";
     key = "/run/secrets/broker.key";
   };
+  trust =
+    fleet:
+    pkgs.writeText "trust.toml" ''
+      fleet = "${fleet}"
+      [release]
+      threshold = 1
+      keys = ["operator:6kpsY+Kcxq+Q1SrSHO2j7bTKyDMoAd0uC8xt5b4WEtI="]
+    '';
   bad = refused: more: {
     module = broker more;
     inherit refused;
@@ -77,7 +85,7 @@ in
           passwordFile = "/run/secrets/passwords";
           listeners = [
             {
-              address = "127.0.0.1:1883";
+              address = "127.0.0.1:1884";
               transport = "tcp";
               anonymous = true;
             }
@@ -112,6 +120,11 @@ in
         "PrivateUsers=false"
         "Wants=acme-broker.example.org.service"
       ];
+      "broker.toml" = [
+        ''"passwords" = "/run/credentials/herald-broker.service/passwords"''
+        ''"certificate" = "/var/lib/acme/broker.example.org/fullchain.pem"''
+        ''"client_ca" = "/etc/clients.pem"''
+      ];
       facts = [
         "ports=8883 443 8884"
         "reloads=herald-broker.service"
@@ -138,6 +151,26 @@ in
       facts = [ "tmpfiles=d /srv/herald 0700 herald-broker" ];
     };
     lacks.${unit} = [ "StateDirectory=" ];
+  };
+
+  broker-roster = {
+    module = broker {
+      listeners = [ plain ];
+      logins.home = {
+        trust = trust "home";
+        olderTrusts = [ (trust "home") ];
+        operators.alice = [ alice ];
+      };
+    };
+    has."etc/herald-broker/home.toml" = [
+      "-trust.toml"
+      ''"older_trusts" = [ "''
+    ];
+  };
+
+  broker-other-fleets-roster = bad "it is for the fleet work, and the logins are of home" {
+    listeners = [ plain ];
+    logins.home.trust = trust "work";
   };
 
   broker-and-subscriber = {

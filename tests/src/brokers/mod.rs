@@ -8,6 +8,7 @@ mod handshake;
 mod http;
 mod mosquitto;
 mod nats;
+mod nats_example;
 mod node;
 mod port;
 mod rabbitmq;
@@ -20,8 +21,8 @@ use std::{
 
 use tempfile::TempDir;
 
-pub use self::secured::Secured;
 use self::{nats::Nats, node::Node, rabbitmq::PortMapper};
+pub use self::{nats_example::NatsExample, secured::Secured};
 use crate::fleet::binary;
 
 /// A kind of broker.

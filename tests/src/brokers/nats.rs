@@ -31,14 +31,15 @@ const LOGINS: &str = "include \"logins.conf\"\n";
 
 /// A cluster: where each server is, and what to ask it.
 pub(crate) struct Nats {
-    servers: Vec<Server>,
-    is_ready: fn(u16) -> bool,
+    pub(super) servers: Vec<Server>,
+    pub(super) is_ready: fn(u16) -> bool,
 }
 
-struct Server {
-    mqtt: u16,
-    monitor: u16,
-    config: PathBuf,
+/// One server: its ports for MQTT and for monitoring, and its configuration, in a folder of its own.
+pub(crate) struct Server {
+    pub(super) mqtt: u16,
+    pub(super) monitor: u16,
+    pub(super) config: PathBuf,
 }
 
 impl Nats {

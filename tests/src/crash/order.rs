@@ -121,6 +121,7 @@ fn message(number: u64, toplevel: &StorePath, action: Action) -> Message {
         incarnation: None,
         if_reboot_needed: None,
         marks: Vec::new(),
+        substituters: vec![],
     };
     let bytes = codec::encode(&target);
     let tree = TargetTree::new([bytes.clone()]);

@@ -60,11 +60,12 @@ pub(crate) async fn run(process: &Process, command: &Command, line: &mut dyn FnM
             set_profile(process, Path::new(profile), system.as_ref()).await
         }
         (BOOT_ONCE_PROGRAM, arguments) => boot_once(process, arguments).await,
-        ("nix-store", ["--realise", system, "--add-root", root]) => {
-            realise(process, system, Path::new(root), line).await
-        }
+        (
+            "nix-store",
+            ["--realise", system, "--log-format", "internal-json", "--add-root", root],
+        ) => realise(process, system, Path::new(root), line).await,
         // A manifest, which no cache has here.
-        ("nix-store", ["--realise", _, "--option", "narinfo-cache-negative-ttl", "0"]) => {
+        ("nix-store", ["--realise", _, "--log-format", "internal-json", "--option", _, "0"]) => {
             Exit::bad(1, "don't know how to build")
         }
         ("nix-store", ["--query", "--requisites", system]) => requisites(process, system),

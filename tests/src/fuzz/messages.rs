@@ -6,6 +6,7 @@ use herald_proto::{
     WIRE_VERSION,
     beacon::Beacon,
     codec::{self, Bytes, Wire},
+    enrol::EnrolRequest,
     id::{MerkleHash, ReleaseId, Sequence},
     key::{PublicKey, SecretKey},
     log::Log,
@@ -17,8 +18,9 @@ use herald_proto::{
     release_file::ReleaseFile,
     report::Report,
     signing::{
-        Gathering, HostMessage, Verified, sign_as_host, sign_beacon, sign_release,
-        verify_any_order, verify_beacon, verify_from_host, verify_order, verify_release,
+        Gathering, HostMessage, Verified, sign_as_host, sign_beacon, sign_enrol_request,
+        sign_release, verify_any_order, verify_beacon, verify_enrol_request, verify_from_host,
+        verify_order, verify_release, verify_roster_entry,
     },
     target::Target,
     time::Timestamp,
@@ -86,13 +88,13 @@ fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// What has signatures in a role: releases and beacons.
+/// What several keys sign: releases, beacons, requests to be let in, and entries of the roster.
 ///
 /// # Panics
 /// Where a promise is broken.
 pub fn envelope(bytes: &[u8]) {
     let (mode, rest) = mode(bytes);
-    match mode % 4 {
+    match mode % 5 {
         0 => {
             for trust in [&*ONE, &*TWO_OF_THREE] {
                 if let Ok(release) = verify_release(rest, trust) {
@@ -125,7 +127,20 @@ pub fn envelope(bytes: &[u8]) {
             assert_eq!(verify_release(&message, &ONE).is_ok(), ours, "a release that alice signed");
             assert!(verify_beacon(&message, &ONE).is_err(), "a release is no beacon");
         }
-        _ => signers(rest),
+        3 => signers(rest),
+        _ => {
+            if let Ok(entry) = verify_roster_entry(rest, &TWO_OF_THREE) {
+                signed(&entry, TWO_OF_THREE.release());
+                assert!(holds(rest, &codec::encode(&*entry)), "another payload");
+            }
+            if let Some(request) = one_form::<EnrolRequest>(rest) {
+                let ours = request.version == WIRE_VERSION && request.fleet == *ONE.fleet();
+                let names_it = request.key == KEYS[1].public().into();
+                let message = sign_enrol_request(&request, &KEYS[0], &KEYS[1]);
+                let verified = verify_enrol_request(&message, ONE.fleet(), KEYS[0].public());
+                assert_eq!(verified.is_ok(), ours && names_it, "the key that it names has signed");
+            }
+        }
     }
 }
 

@@ -5,12 +5,13 @@ use std::{collections::BTreeSet, fs, path::Path};
 use herald_core::{Confirmed, Standing, State, Taken};
 use herald_proto::{
     WIRE_VERSION, codec,
+    enrol::EnrolRequest,
     host::HostId,
     id::{BootId, Incarnation, MessageDigest, Sequence, TargetHash},
     presence::{Liveness, Presence},
     rejection::Code,
     report::{Hold, Refusal},
-    signing::{verify_any_order, verify_release},
+    signing::{Gathering, verify_any_order, verify_release},
     time::Timestamp,
 };
 use herald_subscriber::adapters::state_store;
@@ -81,6 +82,9 @@ fn envelopes() -> Vec<Vec<u8>> {
     let releases = vectors("release");
     let payloads = releases.iter().filter_map(|bytes| verify_release(bytes, &ONE).ok());
     let payloads: Vec<_> = payloads.map(|release| codec::encode(&*release)).collect();
+    let requests = vectors("enrol");
+    let requests = requests.iter().filter_map(|bytes| Gathering::<EnrolRequest>::open(bytes).ok());
+    let requests: Vec<_> = requests.map(|request| codec::encode(request.message())).collect();
     let signers = (0..16).map(|who| vec![who, 128, 1]);
     [
         in_mode(0, releases),
@@ -88,6 +92,8 @@ fn envelopes() -> Vec<Vec<u8>> {
         in_mode(1, [b"\xa3\x01\x00\x02\x64home\x03\x01".to_vec()]),
         in_mode(2, payloads),
         in_mode(3, signers),
+        in_mode(4, vectors("roster")),
+        in_mode(4, requests),
     ]
     .concat()
 }

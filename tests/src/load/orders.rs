@@ -92,6 +92,7 @@ fn target(number: usize, random: &mut Random) -> Target {
         incarnation: None,
         if_reboot_needed: None,
         marks: vec![],
+        substituters: vec![],
     }
 }
 

@@ -8,6 +8,7 @@ units_hold() {
     exposure "$1" herald-subscriber 6.0
     logins_read_again "$2"
     subscriber_that_hangs "$1"
+    broker_with_everything "$2"
 }
 
 # exposure NAME UNIT BELOW: what `systemd-analyze security` makes of a unit, 0 to 10.
@@ -31,6 +32,69 @@ logins_read_again() {
     wait_until 10 "the broker reads the logins again" logged "$1" herald-broker "logins and passwords were read again"
     [ "$(main_pid "$1" herald-broker)" = "$before" ] || fail "the broker was restarted"
     passed "a reload of the broker reads the logins again"
+}
+
+# broker_with_everything NAME: the unit of a broker with all listeners, ports below 1024, passwords as a
+# credential, and certificates that a group may read, in place of the host's own.
+broker_with_everything() {
+    local own=/run/systemd/system.control/herald-broker.service before program root port
+    begin
+    root=$(file_in "$1" /)
+    program=$(in_machine "$1" readlink "/proc/$(main_pid "$1" herald-broker)/exe")
+    mkdir -p "$root"/{etc/herald-broker,run/systemd/system.control,run/secrets,var/lib/acme/broker.example.org}
+    printf 'fleet = "home"\n[monitors]\ngrafana = []\n' >"$root/etc/herald-broker/home.toml"
+    certificate first "$root/etc/broker.pem" "$root/run/secrets/broker.key"
+    cp "$root/etc/broker.pem" "$root/etc/clients.pem"
+    chown 980:980 "$root/run/secrets/broker.key"
+    acme_renews "$1" first
+    echo hush | "$programs/herald-broker" hash-password home/grafana >"$root/run/secrets/passwords"
+    chmod 400 "$root/run/secrets/passwords"
+    install -m 644 "$suite/../nix/units/broker-all.toml" "$root/etc/broker-all.toml"
+    sed -E "s,@herald@/bin/herald-broker,$program,; s,@broker.toml@,/etc/broker-all.toml,; s,@[A-Za-z0-9._-]+@,/usr,g" \
+        "$suite/../nix/units/herald-broker-all.service" >"$root$own"
+    in_machine "$1" systemctl daemon-reload
+    in_machine "$1" systemctl restart herald-broker || fail "the broker does not start"
+    exposure "$1" herald-broker 2.0
+    for port in 443 8883; do
+        [ "$(shown_by "$1" $port)" = first ] || fail "port $port does not show the certificate"
+    done
+    before=$(main_pid "$1" herald-broker)
+    acme_renews "$1" second
+    in_machine "$1" systemctl reload herald-broker
+    for port in 443 8883; do
+        wait_until 10 "port $port shows the new certificate" shows "$1" $port second
+    done
+    [ "$(main_pid "$1" herald-broker)" = "$before" ] || fail "the broker was restarted"
+    in_machine "$1" sh -c "rm $own && systemctl daemon-reload && systemctl restart herald-broker"
+    passed "a broker with all listeners serves, and takes renewed certificates that a group may read"
+}
+
+# certificate NAME FILE KEY
+certificate() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj "/CN=$1" \
+        -out "$2" -keyout "$3" 2>/dev/null
+}
+
+# acme_renews NAME CERTIFICATE: as ACME's service in NixOS does.
+acme_renews() {
+    local folder
+    folder=$(file_in "$1" /var/lib/acme/broker.example.org)
+    certificate "$2" "$folder/fullchain.pem.new" "$folder/key.pem.new"
+    chown 0:981 "$folder"{,/*.new}
+    chmod 640 "$folder"/*.new
+    chmod 750 "$folder"
+    mv "$folder/fullchain.pem.new" "$folder/fullchain.pem"
+    mv "$folder/key.pem.new" "$folder/key.pem"
+}
+
+# shown_by NAME PORT: prints whose certificate a port shows.
+shown_by() {
+    openssl s_client -connect "${addresses[$1]}:$2" </dev/null 2>/dev/null |
+        openssl x509 -noout -subject 2>/dev/null | sed 's/.*CN *= *//'
+}
+
+shows() {
+    [ "$(shown_by "$1" "$2")" = "$3" ]
 }
 
 # subscriber_that_hangs NAME: systemd notices, and starts it anew.

@@ -64,6 +64,10 @@ fn a_target_that_its_host_would_refuse_is_refused_by_the_host_s_name() {
         (with(|t| t.limits.confirm = Duration::ZERO), "confirm is zero"),
         (with(|t| t.limits.realise = year), "limits: realise: a span is at most a year"),
         (with(|t| t.health.stable_for = t.limits.confirm), "must hold for 120s"),
+        (
+            with(|t| t.substituters = vec!["https://c".parse().unwrap(); MAX_SUBSTITUTERS + 1]),
+            "9 binary caches",
+        ),
         (command(&[]), "no program"),
         (command(&["", "x"]), "no program"),
         (command(&["sh", "a\0b"]), "no NUL"),

@@ -5,11 +5,15 @@ mod agent;
 mod broker;
 mod host;
 mod scene;
+#[path = "../../../../tests/src/schema.rs"]
+#[allow(unreachable_pub, reason = "it is a module of the crate herald-tests, too")]
+mod schema;
 
 pub(crate) use agent::{Agent, keygen};
 pub(crate) use broker::Broker;
 pub(crate) use host::{Answer, Host, Scripted, answers};
 pub(crate) use scene::Scene;
+pub(crate) use schema::documented;
 
 use std::{
     path::{Path, PathBuf},
@@ -101,9 +105,13 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// Reads what a command printed, which must be as the reference has it.
+#[track_caller]
 pub(crate) fn json(output: &Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}{}", stdout(output), stderr(output)))
+    let printed = serde_json::from_slice(&output.stdout);
+    documented(
+        printed.unwrap_or_else(|error| panic!("{error}: {}{}", stdout(output), stderr(output))),
+    )
 }
 
 /// Checks the exit code and gives what was said on stderr.

@@ -134,6 +134,7 @@ pub(crate) fn draft(number: u64) -> Draft {
         incarnation: None,
         if_reboot_needed: None,
         marks: vec![],
+        substituters: vec![],
     };
     let tree = TargetTree::new([codec::encode(&target)]);
     let release = Release {

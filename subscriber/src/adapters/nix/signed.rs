@@ -14,7 +14,7 @@ use herald_proto::{
 };
 use tokio::time::timeout;
 
-use super::{Nix, PATHS_AT_ONCE, failed, other_extent, realise_failed};
+use super::{Nix, PATHS_AT_ONCE, caches::Caches, failed, other_extent, realise_failed};
 use crate::{adapters::command, room::Size};
 
 /// How long fetching a manifest may take, and which part of the order's own limit at most.
@@ -28,9 +28,10 @@ impl Nix {
         &self,
         target: &Target,
         signed: &Closure,
+        caches: &Caches,
     ) -> Option<Manifest> {
         let path = manifest_path(target.toplevel.store_dir(), &signed.digest)?;
-        let mut realise = self.realising(&path);
+        let mut realise = self.realising(&path, caches);
         // One that was not there a minute ago may have been copied since.
         realise.args(["--option", "narinfo-cache-negative-ttl", "0"]);
         let most = Closure { size: MAX_MANIFEST + 4096, paths: 1, ..*signed };
