@@ -202,30 +202,35 @@ impl World {
         });
     }
 
-    /// Waits until `herald status` suspects what it should, and nothing else.
+    /// Waits until `herald status` suspects what it should, and then until it suspects nothing else:
+    /// on a busy machine a beacon can come late to one more host. Gives when it first did.
     fn notice(&self, kinds: &[(&str, &str)], out: &mut Outturn) -> Option<Duration> {
         let began = Instant::now();
         let bound = INTERVAL * 2 + SLACK;
+        let mut noticed = None;
         loop {
             let looked = began.elapsed();
             let shown = self.status(out);
             let suspicion = |host: &str| shown.get(host)?["suspicion"]["kind"].as_str();
             if kinds.iter().all(|(host, kind)| suspicion(host) == Some(kind)) {
-                let accused = |host: &&str| {
-                    !kinds.iter().any(|(one, _)| one == host) && suspicion(host).is_some()
-                };
-                if HOSTS.iter().any(accused) {
-                    out.wrong.push(format!("more is suspected than {kinds:?}: {shown:?}"));
-                }
-                if looked > bound {
+                if noticed.is_none() && looked > bound {
                     let late = format!("{kinds:?} was not yet noticed after {looked:?}");
                     out.unnoticed.push(late);
                 }
-                return Some(began.elapsed());
+                noticed = noticed.or_else(|| Some(began.elapsed()));
+                let others = HOSTS.iter().filter(|host| kinds.iter().all(|(one, _)| one != *host));
+                if others.into_iter().all(|host| suspicion(host).is_none()) {
+                    return noticed;
+                }
             }
             if looked > bound * 3 {
-                out.unnoticed.push(format!("{kinds:?} was not noticed at all: {shown:?}"));
-                return None;
+                match noticed {
+                    Some(_) => {
+                        out.wrong.push(format!("more is suspected than {kinds:?}: {shown:?}"))
+                    }
+                    None => out.unnoticed.push(format!("{kinds:?} was not noticed: {shown:?}")),
+                }
+                return noticed;
             }
             thread::sleep(LOOK);
         }
