@@ -54,11 +54,13 @@ rustPlatform.buildRustPackage {
   postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
     PATH=$out/bin:$PATH bash ${./manual-pages} man
     installManPage man/*.1
-    for shell in bash fish zsh; do
-      herald=$out/bin/herald
-      $herald completions $shell >herald.$shell
+    for program in herald herald-broker herald-subscriber; do
+      for shell in bash fish zsh; do
+        $out/bin/$program completions $shell >$program.$shell
+      done
+      installShellCompletion --cmd $program \
+        --bash $program.bash --fish $program.fish --zsh $program.zsh
     done
-    installShellCompletion --cmd herald --bash herald.bash --fish herald.fish --zsh herald.zsh
   '';
 
   # What the NixOS module writes into herald.json: the formats of state that this subscriber reads.
