@@ -153,7 +153,7 @@ impl Standing {
         {
             return Err(Refused::TokenIsKey { host: topic.clone() });
         }
-        let name: KeyName = topic.as_str().parse().expect("every host name is a key name");
+        let name = KeyName::from(topic);
         let token = token.map(|token| Token {
             key: token.key.named(name.clone()),
             expires_at: token.expires_at,

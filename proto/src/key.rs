@@ -9,7 +9,10 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::codec::{self, Malformed, Value, Wire};
+use crate::{
+    codec::{self, Malformed, Value, Wire},
+    host::HostId,
+};
 
 bytes_id!(
     /// What identifies a key: the SHA-256 of its 32 public bytes.
@@ -60,8 +63,7 @@ impl PublicKey {
     /// # Errors
     /// When they are no point of the curve, or one for which anybody can sign.
     pub fn from_bytes(name: KeyName, bytes: &[u8; 32]) -> Result<Self, BadKey> {
-        let key = usable(bytes)?;
-        Ok(Self { name, id: id_of(&key), key })
+        usable(bytes).map(|key| Self::named(name, key))
     }
 
     /// Gives the 32 public bytes.
@@ -86,15 +88,19 @@ impl PublicKey {
     }
 
     fn new(name: KeyName, key: VerifyingKey) -> Result<Self, BadKey> {
-        if key.is_weak() {
-            return Err(BadKey::Weak);
-        }
-        Ok(Self { name, id: id_of(&key), key })
+        strong(key).map(|key| Self::named(name, key))
+    }
+
+    fn named(name: KeyName, key: VerifyingKey) -> Self {
+        Self { name, id: id_of(&key), key }
     }
 }
 
 fn usable(bytes: &[u8; 32]) -> Result<VerifyingKey, BadKey> {
-    let key = VerifyingKey::from_bytes(bytes).map_err(|_| BadKey::NotAPoint)?;
+    VerifyingKey::from_bytes(bytes).map_err(|_| BadKey::NotAPoint).and_then(strong)
+}
+
+fn strong(key: VerifyingKey) -> Result<VerifyingKey, BadKey> {
     if key.is_weak() { Err(BadKey::Weak) } else { Ok(key) }
 }
 
@@ -134,7 +140,7 @@ pub struct BareKey(VerifyingKey);
 impl BareKey {
     /// Gives the key a name.
     pub fn named(&self, name: KeyName) -> PublicKey {
-        PublicKey { name, id: self.id(), key: self.0 }
+        PublicKey::named(name, self.0)
     }
 
     /// Gives the key's id.
@@ -254,6 +260,13 @@ impl std::str::FromStr for KeyName {
     }
 }
 
+/// Every host name is a key name: of fewer characters, and shorter.
+impl From<&HostId> for KeyName {
+    fn from(host: &HostId) -> Self {
+        Self(host.as_str().into())
+    }
+}
+
 fn split<const N: usize>(text: &str) -> Result<(KeyName, [u8; N]), BadKey> {
     let (name, encoded) = text.trim_end().split_once(':').ok_or(BadKey::NoName)?;
     Ok((name.parse()?, decode(encoded)?))
@@ -271,6 +284,14 @@ mod tests {
 
     fn secret() -> SecretKey {
         SecretKey::from_seed("alice".parse().unwrap(), &[7; 32]).unwrap()
+    }
+
+    #[test]
+    fn every_host_s_name_is_one_of_a_key() {
+        for host in ["a", "edge-01", &"x".repeat(63)] {
+            let name = KeyName::from(&host.parse().unwrap());
+            assert_eq!(host.parse::<KeyName>().unwrap(), name);
+        }
     }
 
     #[test]

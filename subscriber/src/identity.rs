@@ -123,7 +123,7 @@ pub(crate) fn make_key(path: &Path, host: &HostId) -> Result<SecretKey, NoIdenti
     let io = |source| NoIdentity::Io { path: path.to_owned(), source };
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
-    let name: KeyName = host.as_str().parse().expect("every host name is a key name");
+    let name = KeyName::from(host);
     let key = SecretKey::from_seed(name, &seed)
         .map_err(|source| NoIdentity::Damaged { path: path.to_owned(), source })?;
     let temporary = path.with_extension("new");

@@ -443,38 +443,6 @@ fn codes_of_a_newer_version_are_kept_as_they_are() {
 }
 
 #[test]
-fn a_beacon_is_signed_by_the_rollout_role_and_a_release_never_is() {
-    let text = |release: &SecretKey, rollout: &SecretKey| {
-        let role =
-            |key: &SecretKey| format!("threshold = 1\nkeys = [{:?}]\n", key.public().to_string());
-        format!("fleet = \"home\"\n[release]\n{}[rollout]\n{}", role(release), role(rollout))
-    };
-    let trust = Trust::from_toml(&text(&key(1), &key(2))).unwrap();
-    let beacon = Beacon {
-        version: WIRE_VERSION,
-        fleet: fleet("home"),
-        issued_at: Timestamp::from_millis(9),
-    };
-    assert_eq!(*verify_beacon(&sign_beacon(&beacon, &[&key(2)]), &trust).unwrap(), beacon);
-    let by_release = verify_beacon(&sign_beacon(&beacon, &[&key(1)]), &trust);
-    assert!(matches!(by_release, Err(Rejection::UnderSigned { valid: 0, .. })));
-    let release =
-        sign_release(&release(&TargetTree::new([codec::encode(&target("a"))])), &[&key(2)]).0;
-    let by_rollout = verify_release(&release, &trust);
-    assert!(matches!(by_rollout, Err(Rejection::UnderSigned { valid: 0, .. })));
-    // One is not the other, whoever signed it.
-    assert!(verify_beacon(&release, &trust).is_err());
-
-    let nobody = Trust::from_toml(&format!(
-        "fleet = \"home\"\n[release]\nthreshold = 1\nkeys = [{:?}]\n",
-        key(1).public().to_string()
-    ));
-    let signed = sign_beacon(&beacon, &[&key(1)]);
-    let refused = verify_beacon(&signed, &nobody.unwrap());
-    assert!(matches!(refused, Err(Rejection::NoRole { role: "rollout" })));
-}
-
-#[test]
 fn orders_that_follow_each_other_are_judged_as_each_alone() {
     let (good, trust) = (key(1), trust(1));
     let orders = |sequence: u64, signer: &SecretKey| -> Vec<Vec<u8>> {

@@ -4,7 +4,9 @@
 use super::*;
 use crate::{
     envelope::{BadEnvelope, Parts},
+    merkle::TargetTree,
     release_file::ReleaseFile,
+    time::Timestamp,
 };
 
 const KEYS: [u8; 4] = [1, 2, 3, 4];
@@ -208,4 +210,39 @@ fn two_copies_become_one_with_the_signatures_of_those_who_are_trusted() {
     let mut ours = signed_by(&[1]);
     let wrong = Gathering::open(&wrong.build()).unwrap();
     assert!(matches!(ours.merge(&wrong, trust.release().keys()), Err(BadSignature::Wrong { .. })));
+}
+
+#[test]
+fn a_beacon_is_signed_by_the_rollout_role_and_a_release_never_is() {
+    let text = |release: &SecretKey, rollout: &SecretKey| {
+        let role =
+            |key: &SecretKey| format!("threshold = 1\nkeys = [{:?}]\n", key.public().to_string());
+        format!("fleet = \"home\"\n[release]\n{}[rollout]\n{}", role(release), role(rollout))
+    };
+    let trust = Trust::from_toml(&text(&key(1), &key(2))).unwrap();
+    let beacon = Beacon {
+        version: WIRE_VERSION,
+        fleet: "home".parse().unwrap(),
+        issued_at: Timestamp::from_millis(9),
+    };
+    assert_eq!(*verify_beacon(&sign_beacon(&beacon, &[&key(2)]), &trust).unwrap(), beacon);
+    let by_release = verify_beacon(&sign_beacon(&beacon, &[&key(1)]), &trust);
+    assert!(matches!(by_release, Err(Rejection::UnderSigned { valid: 0, .. })));
+    let release = sign_release(
+        &tests::release(&TargetTree::new([codec::encode(&tests::target("a"))])),
+        &[&key(2)],
+    )
+    .0;
+    let by_rollout = verify_release(&release, &trust);
+    assert!(matches!(by_rollout, Err(Rejection::UnderSigned { valid: 0, .. })));
+    // One is not the other, whoever signed it.
+    assert!(verify_beacon(&release, &trust).is_err());
+
+    let nobody = Trust::from_toml(&format!(
+        "fleet = \"home\"\n[release]\nthreshold = 1\nkeys = [{:?}]\n",
+        key(1).public().to_string()
+    ));
+    let signed = sign_beacon(&beacon, &[&key(1)]);
+    let refused = verify_beacon(&signed, &nobody.unwrap());
+    assert!(matches!(refused, Err(Rejection::NoRole { role: "rollout" })));
 }

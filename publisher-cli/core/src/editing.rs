@@ -1,11 +1,9 @@
 //! Changing a fleet file's text: its hosts and tokens, and not a blank of the rest.
 
-use herald_proto::{
-    host::HostId,
-    key::{KeyName, PublicKey},
-    time::Timestamp,
-};
+use herald_proto::{host::HostId, key::PublicKey, time::Timestamp};
 use toml_edit::{DocumentMut, Item, Table, TableLike, TomlError, value};
+
+use crate::roster::host_key;
 
 /// The text of a fleet file that is being changed.
 #[derive(Debug, Clone)]
@@ -42,7 +40,7 @@ impl Editing {
     /// # Errors
     /// When the section is no table.
     pub fn pin(&mut self, host: &HostId, key: &PublicKey) -> Result<(), BadText> {
-        self.set(HOSTS, host, "key", &named(key, host))
+        self.set(HOSTS, host, "key", &host_key(host, &key.into()).to_string())
     }
 
     /// Forgets a host.
@@ -60,7 +58,7 @@ impl Editing {
         token: &PublicKey,
         expires_at: Timestamp,
     ) -> Result<(), BadText> {
-        self.set(TOKENS, host, "key", &named(token, host))?;
+        self.set(TOKENS, host, "key", &host_key(host, &token.into()).to_string())?;
         self.set(TOKENS, host, "expires_at", &expires_at.to_string())
     }
 
@@ -107,17 +105,12 @@ impl std::fmt::Display for Editing {
     }
 }
 
-fn named(key: &PublicKey, host: &HostId) -> String {
-    let name: KeyName = host.as_str().parse().expect("every host name is a key name");
-    herald_proto::key::BareKey::from(key).named(name).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         fleet::Fleet,
-        testing::{host, host_key},
+        testing::{self, host},
     };
 
     const FILE: &str =
@@ -132,17 +125,25 @@ mod tests {
     #[test]
     fn what_is_added_is_read_again_and_taken_out_without_a_trace() {
         let (web, db, until) = (host("web-1"), host("db"), Timestamp::from_millis(86_400_000));
-        let before =
-            format!("{FILE}\n[hosts.a]   # the first\nkey = \"{}\"\n", host_key(3).public());
+        let before = format!(
+            "{FILE}\n[hosts.a]   # the first\nkey = \"{}\"\n",
+            testing::host_key(3).public()
+        );
         let text = edited(&before, |editing| {
-            editing.pin(&web, host_key(1).public()).unwrap();
-            editing.invite(&db, host_key(2).public(), until).unwrap();
+            editing.pin(&web, testing::host_key(1).public()).unwrap();
+            editing.invite(&db, testing::host_key(2).public(), until).unwrap();
         });
         let fleet = Fleet::from_toml(&text).unwrap();
         let key = fleet.host(&web).unwrap().key();
-        assert_eq!((key.id(), key.name().to_string()), (host_key(1).public().id(), "web-1".into()));
+        assert_eq!(
+            (key.id(), key.name().to_string()),
+            (testing::host_key(1).public().id(), "web-1".into())
+        );
         let token = fleet.token(&db).unwrap();
-        assert_eq!((token.key().id(), token.expires_at()), (host_key(2).public().id(), until));
+        assert_eq!(
+            (token.key().id(), token.expires_at()),
+            (testing::host_key(2).public().id(), until)
+        );
         assert!(text.starts_with(&before), "{text}");
 
         let again = edited(&text, |editing| {
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_key_takes_the_place_of_the_one_before_however_the_tables_are_written() {
-        let keys = [1, 2].map(|n| host_key(n).public().to_string());
+        let keys = [1, 2].map(|n| testing::host_key(n).public().to_string());
         for before in [
             format!("{FILE}[hosts.web-1]\nkey = \"{}\"\n", keys[0]),
             format!("{FILE}[hosts]\nweb-1.key = \"{}\"\n", keys[0]),
@@ -163,20 +164,20 @@ mod tests {
             format!("{FILE}hosts = {{ web-1 = {{ key = \"{}\" }} }}\n", keys[0]),
         ] {
             let text = edited(&before, |editing| {
-                editing.pin(&host("web-1"), host_key(2).public()).unwrap();
-                editing.pin(&host("db"), host_key(4).public()).unwrap();
+                editing.pin(&host("web-1"), testing::host_key(2).public()).unwrap();
+                editing.pin(&host("db"), testing::host_key(4).public()).unwrap();
             });
             let fleet = Fleet::from_toml(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
             assert_eq!(fleet.hosts().len(), 2);
             let key = fleet.host(&host("web-1")).unwrap().key();
-            assert_eq!(key.id(), host_key(2).public().id());
+            assert_eq!(key.id(), testing::host_key(2).public().id());
         }
     }
 
     #[test]
     fn what_is_no_table_is_refused_and_never_replaced() {
         let mut editing = Editing::of("hosts = 3\n").unwrap();
-        let refused = editing.pin(&host("a"), host_key(1).public()).unwrap_err();
+        let refused = editing.pin(&host("a"), testing::host_key(1).public()).unwrap_err();
         assert_eq!(refused.to_string(), "[hosts] is no table in it");
         assert_eq!(editing.to_string(), "hosts = 3\n");
         assert!(Editing::of("hosts = ").is_err());

@@ -5,7 +5,7 @@ use herald_proto::{
     enrol::{EnrolRequest, RosterEntry, Token},
     host::HostId,
     id::Sequence,
-    key::{BareKey, KeyName, PublicKey},
+    key::{BareKey, PublicKey},
     signing::{self, Verified},
     time::Timestamp,
 };
@@ -41,8 +41,7 @@ pub fn agrees(fleet: &Fleet, entry: &RosterEntry, now: Timestamp) -> bool {
 
 /// Names a key after its host.
 pub fn host_key(host: &HostId, key: &BareKey) -> PublicKey {
-    let name: KeyName = host.as_str().parse().expect("every host name is a key name");
-    key.named(name)
+    key.named(host.into())
 }
 
 /// A request that is not taken.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use herald_proto::{
     host::HostId,
     key::{KeyName, SecretKey},
@@ -64,7 +64,7 @@ pub(super) async fn invite(
     options: &RosterOptions,
     keeps_key: bool,
 ) -> anyhow::Result<()> {
-    let name: KeyName = host.as_str().parse().context("the host's name is no key name")?;
+    let name = KeyName::from(host);
     let token = match &invitation.out {
         Some(path) => file::generate(name, path)?,
         None => {
