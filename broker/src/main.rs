@@ -10,12 +10,16 @@ use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use herald_broker::config::{self, Config, Loopback};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
+
+/// How long the end waits for whoever is still to be told of it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 const HELP: &str = "\
 Exit codes:
@@ -126,11 +130,13 @@ fn run(args: Args) -> Result<(), Failure> {
         }
         None => {
             config.require_all()?;
-            tokio::runtime::Builder::new_multi_thread()
+            let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()
-                .map_err(Failure::Start)?
-                .block_on(serve::run(&config))
+                .map_err(Failure::Start)?;
+            let ended = runtime.block_on(serve::run(&config));
+            runtime.shutdown_timeout(LAST_WORDS);
+            ended
         }
     }
 }

@@ -29,6 +29,7 @@ use tokio::{
     net::TcpListener,
     select,
     signal::unix::{Signal, SignalKind, signal},
+    task::{JoinHandle, spawn_blocking},
     time::interval,
 };
 
@@ -138,11 +139,11 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     let watched: Vec<Arc<Tls>> = transports.iter().filter_map(Transport::tls).cloned().collect();
     // What is told that the broker is ready may send signals at once.
     let signals = Signals::listen().map_err(Failure::Start)?;
-    announce(&addresses, metrics_address);
-    tasks.spawn(keep_watch(Arc::clone(server.broker())));
+    let announced = announce(&addresses, metrics_address);
+    tasks.spawn(keep_watch(announced, Arc::clone(server.broker())));
     tasks.spawn(tls::watch(watched.clone(), CERTIFICATES, Arc::clone(&metrics)));
     let ended = attend(&mut server, signals, config, &watched, &metrics).await;
-    notify(&[NotifyState::Stopping]);
+    notify(NotifyState::Stopping);
     tasks.abort_all();
     if ended.is_ok() {
         server.stop().await;
@@ -204,17 +205,20 @@ async fn attend(
 
 /// Feeds systemd's watchdog while what is handed in gets to the disk, through the relay, and to the
 /// dispatcher.
-async fn keep_watch(broker: Arc<Broker>) {
+async fn keep_watch(announced: JoinHandle<()>, broker: Arc<Broker>) {
+    let _ = announced.await;
     let Some(patience) = sd_notify::watchdog_enabled() else { return };
     let mut beat = interval(patience / 4);
     loop {
         beat.tick().await;
         let began = Instant::now();
-        if broker.is_alive().await {
-            notify(&[NotifyState::Watchdog]);
-        }
+        let alive = broker.is_alive().await;
         if began.elapsed() > patience / 2 {
             tracing::error!(took = ?began.elapsed(), "the broker does not keep up");
+        }
+        if alive {
+            // A thread at most waits for systemd.
+            let _ = notify(NotifyState::Watchdog).await;
         }
     }
 }
@@ -244,7 +248,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Ended> {
     listener::bind(address).map_err(|source| Ended::Listen { address, source })
 }
 
-fn announce(addresses: &[SocketAddr], metrics: Option<SocketAddr>) {
+fn announce(addresses: &[SocketAddr], metrics: Option<SocketAddr>) -> JoinHandle<()> {
     let listening = addresses.iter().map(|address| format!("listening on {address}\n"));
     let metrics = metrics.map(|address| format!("metrics on {address}\n"));
     for line in listening.chain(metrics) {
@@ -252,13 +256,16 @@ fn announce(addresses: &[SocketAddr], metrics: Option<SocketAddr>) {
             tracing::warn!(%error, "cannot write to stdout");
         }
     }
-    notify(&[NotifyState::Ready]);
+    notify(NotifyState::Ready)
 }
 
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "cannot tell systemd");
-    }
+/// Tells systemd. Where that does not listen only the task that is given waits.
+fn notify(state: NotifyState<'static>) -> JoinHandle<()> {
+    spawn_blocking(move || {
+        if let Err(error) = sd_notify::notify(&[state]) {
+            tracing::warn!(%error, "cannot tell systemd");
+        }
+    })
 }
 
 /// Writes to stdout at once.

@@ -198,7 +198,6 @@ async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<Stop> {
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // The state is read: that is what others may wait for. A connection may take its time.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tokio::task::spawn_local(watchdog::feed());
 
     let stop = tokio::select! {

@@ -1,6 +1,6 @@
 //! `herald-subscriber`: the daemon that follows signed orders on a NixOS host.
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::{Shell, generate};
@@ -19,6 +19,9 @@ use herald_subscriber::{
     os::{Linux, System},
     prepare_reboot, retention, roll_back, runner,
 };
+
+/// How long the end waits for whoever is still to be told of it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Follows signed orders: verifies, realises, activates, confirms, and rolls back by itself.
 #[derive(Debug, Parser)]
@@ -96,7 +99,11 @@ fn main() -> ExitCode {
     start_log();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(run(cli.command));
+            runtime.shutdown_timeout(LAST_WORDS);
+            outcome
+        }
         Err(error) => Err(error.into()),
     };
     match outcome {

@@ -9,7 +9,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpListener,
-    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram, process::ExitStatusExt as _},
     path::PathBuf,
     process::Command,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -271,6 +271,20 @@ fn a_daemon_that_is_connected_stops_quickly() {
     let _broker = Running::start(command, &host.scratch.file("mosquitto.log"));
     let mut daemon = host.start();
     host.wait_for_log("connected to the broker");
+    stop(&mut daemon, Signal::TERM);
+}
+
+#[test]
+fn a_systemd_that_hears_nothing_does_not_hold_a_daemon_up() {
+    let host = Host::new(closed_port());
+    let notified = host.scratch.file("deaf");
+    let _deaf = UnixDatagram::bind(&notified).unwrap();
+    let others = UnixDatagram::unbound().unwrap();
+    others.connect(&notified).unwrap();
+    others.set_nonblocking(true).unwrap();
+    while others.send(b"STATUS=of another service\n").is_ok() {}
+    let mut daemon = host.start_for(&notified);
+    host.wait_for_log("no connection");
     stop(&mut daemon, Signal::TERM);
 }
 

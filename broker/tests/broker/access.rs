@@ -300,6 +300,8 @@ fn logins_are_read_again_on_sighup_also_for_the_connected_and_a_broken_file_chan
     site.write("home.toml", &next);
     // Nothing changes by itself.
     signed("grafana").open(broker.address()).ping();
+    // It is gone before its login is: only who is connected then is cut off.
+    broker.wait_for_metric("herald_broker_sessions", 1);
     reload(&broker, "logins and passwords were read again");
     signed("web-3").open(broker.address()).ping();
     assert_eq!(code(&signed("web-1"), &broker), Some(4));

@@ -108,3 +108,21 @@ fn the_watchdog_hears_nothing_while_the_store_hangs_and_again_when_it_goes_on() 
     assert!(matches!(client.receive(), Ok(Packet::PubAck(_))));
     broker.stop();
 }
+
+#[test]
+fn a_systemd_that_hears_nothing_holds_up_neither_clients_nor_the_end() {
+    let site = Site::new();
+    let _deaf = UnixDatagram::bind(site.path("notify")).unwrap();
+    let others = UnixDatagram::unbound().unwrap();
+    others.connect(site.path("notify")).unwrap();
+    others.set_nonblocking(true).unwrap();
+    while others.send(b"STATUS=of another service\n").is_ok() {}
+    let mut command = site.command(&["--listen", "127.0.0.1:0", "--anonymous"]);
+    command.env("NOTIFY_SOCKET", site.path("notify"));
+    command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
+    let broker = site.spawn(command);
+    let mut client = Client::connect(broker.address(), "client");
+    client.retained(STATUS, "status");
+    client.ping();
+    broker.stop();
+}

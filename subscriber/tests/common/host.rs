@@ -1,6 +1,12 @@
 //! A host's files, and the program with them.
 
-use std::{fs, net::TcpListener, os::unix::net::UnixDatagram, path::PathBuf, process::Command};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use super::{LIMIT, Running, Scratch, subscriber, wait_until};
 
@@ -83,14 +89,19 @@ impl Host {
         let _ = fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
-        let mut command = subscriber();
-        command.arg("run").arg("--config").arg(self.config());
-        command.env("NOTIFY_SOCKET", &path).env("HERALD_LOG", "debug");
-        let daemon = Running::start(&mut command, &self.scratch.file("log"));
+        let daemon = self.start_for(&path);
         let mut message = [0; 64];
         let length = socket.recv(&mut message).expect("it gets ready");
         assert_eq!(str::from_utf8(&message[..length]).unwrap().trim_end(), "READY=1");
         daemon
+    }
+
+    /// Starts the daemon with a socket for what it tells systemd.
+    pub(crate) fn start_for(&self, notified: &Path) -> Running {
+        let mut command = subscriber();
+        command.arg("run").arg("--config").arg(self.config());
+        command.env("NOTIFY_SOCKET", notified).env("HERALD_LOG", "debug");
+        Running::start(&mut command, &self.scratch.file("log"))
     }
 
     pub(crate) fn log(&self) -> String {
