@@ -161,6 +161,21 @@ async fn manifest(path: &StorePath) -> Result<Manifest, NoDigest> {
     Manifest::from_dump_db(&dump).map_err(|source| NoDigest::BadDump { path, source })
 }
 
+/// Gives which of these paths this machine has; none where there is no Nix.
+pub(crate) async fn here(mut paths: BTreeSet<StorePath>) -> BTreeSet<StorePath> {
+    let asked: Vec<_> = paths.iter().cloned().collect();
+    for some in asked.chunks(BATCH) {
+        let mut arguments = vec!["--print-invalid"];
+        arguments.extend(some.iter().map(StorePath::as_str));
+        let Ok(Ok(missing)) = nix_store("--check-validity", &arguments).await else {
+            return BTreeSet::new();
+        };
+        let missing: BTreeSet<&str> = missing.lines().collect();
+        paths.retain(|path| !missing.contains(path.as_str()));
+    }
+    paths
+}
+
 /// Gives the store paths of a closure, if this machine has it.
 pub(crate) async fn paths(path: &StorePath) -> Option<Vec<String>> {
     let listed = nix_store("-qR", &[path.as_str()]).await.ok()?.ok()?;

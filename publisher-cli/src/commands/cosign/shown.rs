@@ -24,7 +24,8 @@ use crate::{
     release_file::Standing,
 };
 
-/// How many pairs of closures are compared at the most: each takes Nix some time.
+/// How many pairs of closures are compared at the most: each takes Nix some time. The closures of the
+/// others count as not known.
 const COMPARED: usize = 100;
 /// How many changes of packages are shown to people.
 const CHANGES: usize = 40;
@@ -101,9 +102,12 @@ async fn compare(targets: &[Target], running: &Running<'_>) -> BTreeMap<Step, Ve
         (*from != target.toplevel).then(|| (from.clone(), target.toplevel.clone()))
     });
     let steps: BTreeSet<Step> = steps.collect();
+    let ends = steps.iter().flat_map(|(from, to)| [from.clone(), to.clone()]);
+    let here = closure::here(ends.collect()).await;
+    let known = steps.into_iter().filter(|(from, to)| here.contains(from) && here.contains(to));
     let mut closures = BTreeMap::<StorePath, Option<Vec<String>>>::new();
     let mut compared = BTreeMap::new();
-    for (from, to) in steps.into_iter().take(COMPARED) {
+    for (from, to) in known.take(COMPARED) {
         for path in [&from, &to] {
             if !closures.contains_key(path) {
                 closures.insert(path.clone(), closure::paths(path).await);
