@@ -25,12 +25,32 @@ let
       ];
     };
 
+  # What of a unit is another once the case's change is made, which says what a switch does with it.
+  changed =
+    before:
+    { module, change, ... }:
+    let
+      after =
+        (evaluate {
+          imports = [
+            module
+            change.module
+          ];
+        }).config;
+      linesOf = config: lib.splitString "\n" config.systemd.services.${change.unit}.text;
+      others = lib.subtractLists (linesOf before) (linesOf after);
+      found = lib.unique (map (line: lib.head (lib.splitString "=" line)) others);
+    in
+    lib.optionalString (found != change.lines) ''
+      echo ${lib.escapeShellArg "${change.unit} changes in: ${toString found}"} >&2
+      exit 1
+    '';
+
   # As NixOS: what does not hold ends the evaluation.
   system =
     name: case:
     let
       inherit (evaluate case.module) config;
-      failed = map (one: one.message) (lib.filter (one: !one.assertion) config.assertions);
       facts = pkgs.writeText "facts" (
         lib.generators.toKeyValue { } {
           users = toString (lib.attrNames config.users.users);
@@ -56,10 +76,8 @@ let
       lacks = file: text: "lacks ${file} ${lib.escapeShellArg text}";
       each = check: files: lib.concatLists (lib.mapAttrsToList (file: map (check file)) files);
     in
-    if failed != [ ] then
-      throw "Failed assertions:\n${lib.concatMapStrings (message: "- ${message}\n") failed}"
-    else
-      pkgs.runCommand "configuration-${name}" { } ''
+    lib.asserts.checkAssertWarn config.assertions config.warnings (
+      pkgs.runCommand "configuration-${name}" { checks = config.system.checks; } ''
         has() { grep -qF -- "$2" $out/$1 || { echo "$1 has no: $2" >&2; cat $out/$1 >&2; exit 1; }; }
         lacks() { if grep -F -- "$2" $out/$1; then echo "$1 has: $2" >&2; exit 1; fi; }
         mkdir $out
@@ -67,7 +85,9 @@ let
         ln -s ${facts} $out/facts
         ${config.system.systemBuilderCommands}
         ${lib.concatStringsSep "\n" (each has (case.has or { }) ++ each lacks (case.lacks or { }))}
-      '';
+        ${lib.optionalString (case ? change) (changed config case)}
+      ''
+    );
 
   all =
     import ./cases/subscriber.nix { inherit lib pkgs; }

@@ -107,59 +107,9 @@ let
     (package "systemd" "258")
     (package "util-linux" "2")
   ];
-
-  anything = lib.mkOption {
-    type = lib.types.anything;
-    default = { };
-  };
-  option = type: default: lib.mkOption { inherit type default; };
-  inherit (lib) types;
-  texts = option (types.listOf types.str) [ ];
-
-  certificate =
-    { name, ... }:
-    {
-      options = {
-        directory = option types.str "/var/lib/acme/${name}";
-        group = option types.str "acme";
-        listenHTTP = option (types.nullOr types.str) null;
-        reloadServices = texts;
-        webroot = option (types.nullOr types.str) null;
-      };
-    };
 in
 {
   inherit pkgs;
 
-  # The options of NixOS that the modules set or read.
-  module = {
-    options = {
-      assertions = option (types.listOf types.anything) [ ];
-      boot.loader = {
-        efi.efiSysMountPoint = option types.str "/boot";
-        grub.enable = option types.bool false;
-        systemd-boot.enable = option types.bool false;
-        systemd-boot.xbootldrMountPoint = option (types.nullOr types.str) null;
-      };
-      environment.etc = option (types.attrsOf (
-        types.submodule { options.source = lib.mkOption { type = types.path; }; }
-      )) { };
-      environment.systemPackages = option (types.listOf types.package) [ ];
-      networking.hostName = option types.str "nixos";
-      networking.firewall.allowedTCPPorts = option (types.listOf types.port) [ ];
-      nix.package = option types.package pkgs.nix;
-      nix.settings = anything;
-      security.acme.certs = option (types.attrsOf (types.submodule certificate)) { };
-      system.stateVersion = option types.str "25.11";
-      system.systemBuilderCommands = option types.lines "";
-      systemd.package = option types.package pkgs.systemd;
-      systemd.services = option (types.attrsOf (
-        types.submodule (import ./service.nix { inherit lib pkgs; })
-      )) { };
-      systemd.settings.Manager = anything;
-      systemd.tmpfiles.rules = texts;
-      users.users = anything;
-      users.groups = anything;
-    };
-  };
+  module = import ./options-of-nixos.nix { inherit lib pkgs; };
 }
