@@ -72,7 +72,14 @@ let
     };
 
   pkgs = {
-    inherit runCommand writeText;
+    inherit lib runCommand writeText;
+    writeShellScriptBin =
+      name: text:
+      runCommand name { } ''
+        mkdir -p $out/bin
+        printf '#!/bin/sh\n%s' ${lib.escapeShellArg text} >$out/bin/${name}
+        chmod +x $out/bin/${name}
+      '';
     stdenv = {
       hostPlatform.system = builtins.currentSystem;
       buildPlatform.canExecute = _: true;
