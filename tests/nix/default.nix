@@ -121,6 +121,11 @@ in
   };
   # The source of the package, which is a part of this repository.
   source = pkgs.runCommand "source" { } "ln -s ${package.src} $out";
+  # What of it is built and tested.
+  packages = {
+    built = package.cargoBuildFlags;
+    tested = package.cargoTestFlags;
+  };
   # Of the tests on virtual machines: the machines' systems, and name -> its script.
   machines = pkgs.runCommand "machines" {
     systems = lib.concatMap (check: check.systems) (lib.attrValues checks);
