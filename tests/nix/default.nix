@@ -19,8 +19,9 @@ let
       specialArgs = { inherit pkgs; };
       modules = [
         standins.module
-        ../../nix/modules/subscriber.nix
-        ../../nix/modules/broker.nix
+        flake.nixosModules.default
+        # Once more, as somebody may have it.
+        flake.nixosModules.broker
         module
       ];
     };
@@ -93,23 +94,21 @@ let
     import ./cases/subscriber.nix { inherit lib pkgs; }
     // import ./cases/broker.nix { inherit lib pkgs; }
     // import ./cases/examples.nix { inherit lib examples; };
-  # What nixpkgs would build, and run in virtual machines.
-  package = import ../../nix/package.nix {
-    inherit lib;
-    stdenv = {
-      buildPlatform.canExecute = _: true;
-      hostPlatform = { };
+  # What it gives to whoever has nixpkgs.
+  flake = (import ../../flake.nix).outputs {
+    self = flake // {
+      lastModified = 1764288000;
     };
-    rustPlatform.buildRustPackage = arguments: arguments;
-    installShellFiles = null;
-    help2man = null;
-  };
-  checks = import ../../nix/checks {
-    inherit (pkgs) herald;
-    pkgs = pkgs // {
-      testers.runNixOSTest = import ./machines.nix { inherit lib standins; };
+    nixpkgs = {
+      inherit lib;
+      legacyPackages = lib.genAttrs [
+        "x86_64-linux"
+        "aarch64-linux"
+      ] (_: pkgs);
     };
   };
+  package = flake.packages.x86_64-linux.herald.given;
+  checks = removeAttrs flake.checks.x86_64-linux [ "herald" ];
 in
 {
   # name -> what refusing it says, or null
@@ -126,6 +125,22 @@ in
     built = package.cargoBuildFlags;
     tested = package.cargoTestFlags;
   };
+  # That the modules have the flake's package, which knows its age, unless there is another.
+  age =
+    let
+      packageWith =
+        pkgs:
+        (lib.evalModules {
+          specialArgs = { inherit pkgs; };
+          modules = [
+            standins.module
+            flake.nixosModules.subscriber
+          ];
+        }).config.services.herald.subscriber.package;
+    in
+    assert packageWith pkgs == pkgs.herald;
+    assert (flake.overlays.default pkgs { }).herald.given.preBuild == package.preBuild;
+    (packageWith (removeAttrs pkgs [ "herald" ])).given.preBuild;
   # Of the tests on virtual machines: the machines' systems, and name -> its script.
   machines = pkgs.runCommand "machines" {
     systems = lib.concatMap (check: check.systems) (lib.attrValues checks);

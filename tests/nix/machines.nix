@@ -1,11 +1,14 @@
 # A test on virtual machines, as NixOS's testers.runNixOSTest takes it, as far as nix/checks uses that: the
 # machines are evaluated, with options that virtual machines have beside those of NixOS. What comes of it
 # is their systems and the script.
-{ lib, standins }:
+{
+  lib,
+  pkgs,
+  module,
+}:
 test:
 
 let
-  inherit (standins) pkgs;
   inherit (lib) mkOption types;
   option = type: default: mkOption { inherit type default; };
 
@@ -83,7 +86,7 @@ let
   nixos = lib.evalModules {
     specialArgs = { inherit pkgs; };
     modules = [
-      standins.module
+      module
       machine
       { _module.args = { inherit (evaluated) nodes; }; }
     ];

@@ -84,27 +84,41 @@ let
       hostPlatform.system = builtins.currentSystem;
       buildPlatform.canExecute = _: true;
     };
+    callPackage =
+      file: more:
+      let
+        function = import file;
+      in
+      function (lib.intersectAttrs (lib.functionArgs function) pkgs // more);
+    # The real programs, whatever it is given to build them from.
+    rustPlatform.buildRustPackage =
+      given:
+      runCommand given.pname { } ''
+        mkdir -p $out/bin
+        for program in herald herald-broker herald-subscriber; do
+          ln -s ${programs}/$program $out/bin
+        done
+      ''
+      // given.passthru
+      // {
+        inherit (given) version;
+        inherit given;
+      };
+    testers.runNixOSTest = import ./machines.nix { inherit lib pkgs module; };
     formats.toml = { }: {
       type = tomlValue;
       generate =
         name: value:
         writeText name (lib.concatStrings (lib.mapAttrsToList (n: v: keyValue n v + "\n") value));
     };
-    herald =
-      runCommand "herald" { } ''
-        mkdir -p $out/bin
-        for program in herald herald-broker herald-subscriber; do
-          ln -s ${programs}/$program $out/bin
-        done
-      ''
-      // {
-        version = "0.1.0";
-        stateFormats = [ 0 ];
-      };
+    herald = pkgs.callPackage ../../nix/package.nix { };
   }
   // lib.listToAttrs [
     (package "coreutils" "9")
     (package "findutils" "4")
+    (package "help2man" "1")
+    (package "installShellFiles" "1")
+    (package "nixfmt-tree" "1")
     (package "gnugrep" "3")
     (package "gnused" "4")
     (package "libnotify" "0.8")
@@ -114,9 +128,10 @@ let
     (package "systemd" "258")
     (package "util-linux" "2")
   ];
+
+  # The options of NixOS that the modules set or read.
+  module = import ./options-of-nixos.nix { inherit lib pkgs; };
 in
 {
-  inherit pkgs;
-
-  module = import ./options-of-nixos.nix { inherit lib pkgs; };
+  inherit module pkgs;
 }
