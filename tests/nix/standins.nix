@@ -6,11 +6,11 @@
 }:
 
 let
-  # Builders are /bin/sh with the caller's PATH, so `sandbox = false`.
-  runCommand =
-    name: environment: script:
+  # Builders are /bin/sh, which a sandbox has not, so `sandbox = false`.
+  build =
+    path: name: environment: script:
     derivation (
-      removeAttrs environment [ "nativeBuildInputs" ]
+      environment
       // {
         inherit name;
         system = builtins.currentSystem;
@@ -19,10 +19,50 @@ let
           "-euc"
           script
         ];
-        PATH = lib.concatStringsSep ":" (
-          map (input: "${input}/bin") (environment.nativeBuildInputs or [ ]) ++ [ (builtins.getEnv "PATH") ]
-        );
+        PATH = path;
       }
+    );
+
+  # Links to programs of the machine.
+  found =
+    name: programs:
+    build (builtins.getEnv "PATH") name { } ''
+      mkdir -p $out/bin
+      for program in ${toString programs}; do
+        IFS=:
+        for folder in $PATH; do
+          [ ! -x $folder/$program ] || { ln -s $folder/$program $out/bin; break; }
+        done
+        unset IFS
+      done
+    '';
+
+  # What every build has. Whatever else it takes, it has to say.
+  tools = found "stdenv" [
+    "bash"
+    "cat"
+    "chmod"
+    "cp"
+    "dirname"
+    "find"
+    "grep"
+    "head"
+    "ln"
+    "mkdir"
+    "mv"
+    "rm"
+    "sed"
+    "sh"
+    "sort"
+    "tail"
+    "touch"
+    "tr"
+  ];
+
+  runCommand =
+    name: environment:
+    build (lib.makeBinPath (environment.nativeBuildInputs or [ ] ++ [ tools ])) name (
+      removeAttrs environment [ "nativeBuildInputs" ]
     );
 
   writeText =
@@ -32,9 +72,10 @@ let
       passAsFile = [ "text" ];
     } "cp $textPath $out";
 
-  package = name: version: {
+  package = name: version: packageWith name version [ ];
+  packageWith = name: version: programs: {
     inherit name version;
-    value = runCommand name { } "mkdir -p $out/bin" // {
+    value = found name programs // {
       inherit version;
       pname = name;
     };
@@ -124,8 +165,8 @@ let
     (package "libnotify" "0.8")
     (package "nix" "2.31")
     (package "nomad" "1.10")
-    (package "openssl" "3")
-    (package "systemd" "258")
+    (packageWith "openssl" "3" [ "openssl" ])
+    (packageWith "systemd" "258" [ "systemd-analyze" ])
     (package "util-linux" "2")
   ];
 
