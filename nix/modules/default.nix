@@ -6,6 +6,7 @@ let
     part:
     { lib, pkgs, ... }:
     {
+      _file = ./default.nix;
       # Once, however often it is imported.
       key = "herald-${part}";
       imports = [ (./. + "/${part}.nix") ];

@@ -121,9 +121,9 @@ in
       // optionalAttrs (cfg.login.brokerName != null) { broker_name = cfg.login.brokerName; }
       // optionalAttrs (cfg.login.passwordFile != null) { file = credential "password"; };
       tls =
-        optionalAttrs (cfg.tls.caFile != null) { ca = cfg.tls.caFile; }
+        optionalAttrs (cfg.tls.caFile != null) { ca = "${cfg.tls.caFile}"; }
         // optionalAttrs (cfg.tls.certificateFile != null) {
-          certificate = cfg.tls.certificateFile;
+          certificate = "${cfg.tls.certificateFile}";
           key = credential "tls-key";
         };
       profiles = lib.mapAttrs (_: unsetDropped) cfg.profiles;

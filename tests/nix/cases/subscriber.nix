@@ -212,6 +212,15 @@ in
         };
       };
 
+  # From the store, in each of the ways to say so.
+  subscriber-authorities = good { ${toml} = [ "-authorities.pem" ]; } {
+    tls.caFile = pkgs.writeText "authorities.pem" "";
+  };
+
+  subscriber-authorities-of-the-configuration = good { ${toml} = [ "-subscriber.nix" ]; } {
+    tls.caFile = ./subscriber.nix;
+  };
+
   subscriber-ephemeral-root =
     good
       {
