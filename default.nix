@@ -10,7 +10,7 @@ let
 in
 {
   inherit herald;
-  nixosModules = import ./nix/modules;
+  nixosModules = import ./nix/modules { inherit package; };
   overlay = final: _: { herald = package final; };
   checks = import ./nix/checks { inherit pkgs herald; };
 }

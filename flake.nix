@@ -13,6 +13,7 @@
           "x86_64-linux"
           "aarch64-linux"
         ] (system: of nixpkgs.legacyPackages.${system});
+      # It knows how old it is: a host believes no clock that is before its subscriber.
       package = pkgs: pkgs.callPackage ./nix/package.nix { inherit (self) lastModified; };
     in
     {
@@ -23,7 +24,7 @@
 
       overlays.default = final: _: { herald = package final; };
 
-      nixosModules = import ./nix/modules;
+      nixosModules = import ./nix/modules { inherit package; };
 
       devShells = eachSystem (pkgs: {
         default = import ./shell.nix { inherit pkgs; };

@@ -28,11 +28,14 @@ rustPlatform.buildRustPackage {
   pname = "herald";
   inherit (workspace.package) version;
 
-  # The tests are members of the workspace, without which Cargo does not start.
+  # The tests are members of the workspace, without which Cargo does not start. The diagram of the states
+  # is tested against the code.
   src = lib.sourceByRegex ../. [
     "Cargo\\.(toml|lock)"
     "LICENSE-.*"
     "(broker|proto|publisher-cli|subscriber)(/.*)?"
+    "docs"
+    "docs/states\\.md"
     "tests"
     "tests/Cargo\\.toml"
     "tests/src(/.*)?"

@@ -1,8 +1,8 @@
 # Tests on virtual machines that run NixOS (`nix flake check`, `nix build .#checks.x86_64-linux.deploy`).
 #
-# Not yet run: they are written against the documentation of NixOS's test driver, and have been parsed,
-# formatted and linted. What they are about runs elsewhere, on a real systemd (tests/systemd) and on
-# real power cuts (tests/power), but not on NixOS.
+# Not yet run: they are written after NixOS's test driver and virtual machines, and tests/nix plays both:
+# it evaluates the machines, and the scripts' commands are understood by the programs. What they are about
+# runs elsewhere, on a real systemd (tests/systemd) and on real power cuts (tests/power), but not on NixOS.
 { pkgs, herald }:
 
 let

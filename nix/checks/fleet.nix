@@ -67,14 +67,17 @@ in
       "d /var/lib/herald 0700 root root -"
       "C /var/lib/herald/host.key 0600 root root - ${./keys/alpha.key}"
     ];
-    # A system profile, boot entries and a root that are there again after a crash.
+    # A system profile, boot entries, a store and a root that are there again after a crash.
     virtualisation = {
       useBootLoader = true;
       useEFIBoot = true;
-      writableStoreUseTmpfs = false;
       diskSize = 4096;
+      # The image has its root on it, and hardly any room beside.
+      fileSystems."/".autoResize = true;
     };
+    boot.growPartition = true;
     boot.loader.systemd-boot.enable = true;
+    boot.loader.efi.canTouchEfiVariables = true;
     boot.loader.timeout = 0;
     system.switch.enable = true;
     specialisation.next.configuration.environment.etc."version".text = "next";
@@ -104,10 +107,14 @@ in
         return json.loads(hub.succeed(herald("status", "--json")))["hosts"][0]
 
 
+    # Pipes fail as a whole, so grep reads to the end (as with -q it does not).
+    def says(field, value, timeout):
+        status = herald("status", "--json")
+        hub.wait_until_succeeds(f"{status} | grep -c '\"{field}\": *\"{value}\"'", timeout=timeout)
+
+
     def reports(phase):
-        hub.wait_until_succeeds(
-            herald("status", "--json") + f" | grep -q '\"phase\": *\"{phase}\"'", timeout=180
-        )
+        says("phase", phase, timeout=180)
 
 
     def runs(version):
@@ -117,7 +124,7 @@ in
     start_all()
     hub.wait_for_unit("herald-broker.service")
     alpha.wait_for_unit("herald-subscriber.service")
-    hub.wait_until_succeeds(herald("status", "--json") + " | grep -q alpha", timeout=60)
+    says("presence", "online", timeout=120)
     runs("first")
   '';
 }

@@ -3,15 +3,13 @@
 
 let
   inherit (lib) mkOption types;
-  toml = pkgs.formats.toml { };
-  onMachine = types.nullOr (types.pathWith { absolute = true; });
+  common = import ./common.nix { inherit lib pkgs; };
+  inherit (common) toml;
 
   listener = types.submodule {
     options = {
       address = mkOption {
-        type = types.strMatching ".+:[0-9]+" // {
-          description = "address and port, as in [::]:8883";
-        };
+        type = common.address;
         example = "[::]:8883";
         description = "An address of this machine with a port. `[::]` is all of them, IPv4 too.";
       };
@@ -34,26 +32,11 @@ let
           takes a renewed one without a restart.
         '';
       };
-      certificate = mkOption {
-        type = onMachine;
-        default = null;
-        description = "The certificate with its chain (PEM), where ACME does not bring it.";
-      };
-      key = mkOption {
-        type = types.nullOr (
-          types.pathWith {
-            inStore = false;
-            absolute = true;
-          }
-        );
-        default = null;
+      certificate = common.certificateFile "The certificate with its chain (PEM), where ACME does not bring it.";
+      key = common.secretFile {
         description = "The certificate's key (PEM), which the user `herald-broker` can read.";
       };
-      clientCA = mkOption {
-        type = onMachine;
-        default = null;
-        description = "The roots of client certificates (PEM), where these are asked for.";
-      };
+      clientCA = common.certificateFile "The roots of client certificates (PEM), where these are asked for.";
       clientCertificate = mkOption {
         type = types.enum [
           "none"
@@ -178,14 +161,7 @@ in
       description = "Files of logins that something else writes, one for each fleet. Reload after a change.";
     };
 
-    passwordFile = mkOption {
-      type = types.nullOr (
-        types.pathWith {
-          inStore = false;
-          absolute = true;
-        }
-      );
-      default = null;
+    passwordFile = common.secretFile {
       example = "/run/secrets/herald-passwords";
       description = ''
         The file with what `herald-broker hash-password` printed, for programs that can't sign. It is
@@ -210,7 +186,7 @@ in
     };
 
     metrics = mkOption {
-      type = types.nullOr types.str;
+      type = types.nullOr common.address;
       default = null;
       example = "127.0.0.1:9464";
       description = "The loopback address where Prometheus finds the metrics.";
@@ -244,7 +220,7 @@ in
       type = types.path;
       internal = true;
       readOnly = true;
-      description = "The configuration, checked.";
+      description = "The configuration, which is checked when the system is built.";
     };
   };
 }

@@ -12,10 +12,16 @@
 let
   cfg = config.services.herald.broker;
   inherit (lib) mkIf optional optionalAttrs;
+  common = import ./common.nix { inherit lib pkgs; };
+  inherit (common) isOnMachine toml;
 
-  toml = pkgs.formats.toml { };
   unsetDropped = lib.filterAttrs (_: value: value != null);
-  ownState = cfg.stateDir == "/var/lib/herald-broker";
+  state = common.state {
+    option = "services.herald.broker.stateDir";
+    path = cfg.stateDir;
+    name = "herald-broker";
+    user = "herald-broker";
+  };
   hasTls =
     listener:
     lib.elem listener.transport [
@@ -81,51 +87,32 @@ let
   loginFiles = lib.mapAttrs loginFile cfg.logins;
   loginsAt = fleet: "/etc/herald-broker/${fleet}.toml";
 
-  # What is read only on the running machine has a stand-in while the system is built: certificates
-  # that ACME or a secret brings, and the passwords. The rest is the real thing.
-  isOnMachine = file: file != null && !lib.hasPrefix builtins.storeDir (toString file);
+  # What is read only on the running machine has a stand-in while the system is built: keys and
+  # passwords, and certificates, as these must be of their keys. The rest is the real thing.
   withStandIns =
     listener:
     listener
-    // optionalAttrs (listener ? certificate && isOnMachine listener.certificate) {
-      certificate = "certificate.pem";
-    }
+    // optionalAttrs (listener ? certificate) { certificate = "certificate.pem"; }
     // optionalAttrs (listener ? key) { key = "key.pem"; }
     // optionalAttrs (isOnMachine (listener.client_ca or null)) { client_ca = "certificate.pem"; };
-  bringsOwn = listener: listener ? certificate && !isOnMachine listener.certificate;
   checked = toml.generate "checked.toml" (
     removeAttrs cfg.settings [ "passwords" ]
     // {
       state = "state";
       logins = lib.attrValues loginFiles ++ lib.filter (file: !isOnMachine file) cfg.loginFiles;
-      listener = map withStandIns (lib.filter (listener: !bringsOwn listener) cfg.settings.listener);
+      listener = map withStandIns cfg.settings.listener;
     }
   );
 
-  # A system for another kind of machine is checked by the broker alone, when it starts.
-  runsHere = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
-
-  configuration =
-    pkgs.runCommand "broker.toml"
-      {
-        nativeBuildInputs = [
-          cfg.package
-          pkgs.openssl
-        ];
-      }
-      ''
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 \
-          -subj /CN=stand-in -keyout key.pem -out certificate.pem
-        mkdir state
-        ${lib.optionalString runsHere "herald-broker check-config --config ${checked}"}
-        cp ${toml.generate "broker.toml" cfg.settings} $out
-      '';
+  # Nothing of the logins is in it, so that they can change without a restart.
+  configuration = toml.generate "broker.toml" cfg.settings;
 in
 {
   imports = [ ./broker-options.nix ];
 
   config = mkIf cfg.enable {
     assertions = [
+      state.assertion
       {
         assertion = cfg.listeners != [ ];
         message = ''
@@ -153,6 +140,18 @@ in
     }) cfg.listeners;
 
     services.herald.broker.configurationFile = configuration;
+    system.checks = common.checks {
+      inherit (cfg) package;
+      program = "herald-broker";
+      file = checked;
+      needs = [ pkgs.openssl ];
+      before = ''
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 \
+          -subj /CN=stand-in -keyout key.pem -out certificate.pem
+        mkdir state
+      '';
+    };
+
     services.herald.broker.settings = unsetDropped {
       state = cfg.stateDir;
       inherit (cfg) names metrics;
@@ -179,7 +178,8 @@ in
       map portOf (lib.filter (listener: !isLocal listener) cfg.listeners)
     );
 
-    # It notices new certificates by itself, within a minute; this makes it at once.
+    # It notices new certificates by itself, within a minute; this makes it at once. Before the first
+    # one has come, ACME has a self-signed one here.
     security.acme.certs = lib.genAttrs certificates (_: {
       reloadServices = [ "herald-broker.service" ];
     });
@@ -190,9 +190,7 @@ in
     };
     users.groups.herald-broker = { };
 
-    systemd.tmpfiles.rules = mkIf (!ownState) [
-      "d ${cfg.stateDir} 0700 herald-broker herald-broker -"
-    ];
+    systemd.tmpfiles.rules = state.rules;
 
     systemd.services.herald-broker = {
       description = "Herald's broker";
@@ -247,7 +245,7 @@ in
         ProtectKernelTunables = true;
         ProtectProc = "invisible";
         ProtectSystem = "strict";
-        ReadWritePaths = optional (!ownState) cfg.stateDir;
+        ReadWritePaths = state.writable;
         RemoveIPC = true;
         RestrictAddressFamilies = [
           "AF_INET"
@@ -266,10 +264,7 @@ in
           "prlimit64 setrlimit"
         ];
       }
-      // optionalAttrs ownState {
-        StateDirectory = "herald-broker";
-        StateDirectoryMode = "0700";
-      };
+      // state.serviceConfig;
     };
   };
 }

@@ -9,15 +9,8 @@
 let
   cfg = config.services.herald.subscriber;
   inherit (lib) mkOption types;
-  toml = pkgs.formats.toml { };
-
-  # A file on the machine, never copied into the store, which everybody can read.
-  secret = types.nullOr (
-    types.pathWith {
-      inStore = false;
-      absolute = true;
-    }
-  );
+  common = import ./common.nix { inherit lib pkgs; };
+  inherit (common) toml;
 
   role = types.submodule {
     options = {
@@ -87,7 +80,7 @@ let
       description = "systemd calls this unit active.";
     };
     tcp = mkOption {
-      type = types.str;
+      type = common.address;
       example = "127.0.0.1:22";
       description = "A connection to this address is accepted.";
     };
@@ -207,17 +200,13 @@ in
         default = null;
         description = "The broker's name for itself (its `names`), where that is not its host.";
       };
-      passwordFile = mkOption {
-        type = secret;
-        default = null;
+      passwordFile = common.secretFile {
         example = "/run/secrets/herald-password";
         description = "The file with the password, for `kind = \"password\"`. It is loaded as a credential.";
       };
     };
 
-    enrolment.tokenFile = mkOption {
-      type = secret;
-      default = null;
+    enrolment.tokenFile = common.secretFile {
       example = "/var/lib/secrets/herald-token";
       description = ''
         The file with a one-time token (`herald host token`), by which the host asks to be let into the
@@ -227,19 +216,9 @@ in
     };
 
     tls = {
-      caFile = mkOption {
-        type = types.nullOr types.path;
-        default = null;
-        description = "The authorities that may name brokers (PEM), in place of the system's.";
-      };
-      certificateFile = mkOption {
-        type = types.nullOr types.path;
-        default = null;
-        description = "The host's certificate with its chain (PEM), for brokers that ask for one.";
-      };
-      keyFile = mkOption {
-        type = secret;
-        default = null;
+      caFile = common.certificateFile "The authorities that may name brokers (PEM), in place of the system's.";
+      certificateFile = common.certificateFile "The host's certificate with its chain (PEM), for brokers that ask for one.";
+      keyFile = common.secretFile {
         description = "The certificate's key (PEM). It is loaded as a credential.";
       };
     };
@@ -275,6 +254,21 @@ in
       description = ''
         The host's own health checks, each of one kind, in `/etc/herald/health.d`. A system is confirmed
         once all of its own have held, beside those that the release asks for.
+      '';
+    };
+
+    allowedSubstituters = mkOption {
+      type = types.listOf (
+        types.strMatching "(https?|s3|file)://[^?@]*[^?@/]"
+        // {
+          description = "address of a binary cache, as in https://cache.example.org, without settings or a slash at the end";
+        }
+      );
+      default = [ ];
+      example = [ "https://cache.example.org" ];
+      description = ''
+        The binary caches that releases may name (`herald publish --substituter`), with what is in folders
+        below them. They are asked beside those of `nix.settings.substituters`, which need not be here.
       '';
     };
 
@@ -425,7 +419,7 @@ in
       type = types.path;
       internal = true;
       readOnly = true;
-      description = "The configuration, checked.";
+      description = "The configuration, which is checked when the system is built.";
     };
   };
 }

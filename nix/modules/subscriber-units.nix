@@ -8,7 +8,12 @@
 
 let
   cfg = config.services.herald.subscriber;
-  ownState = cfg.stateDir == "/var/lib/herald";
+  state = (import ./common.nix { inherit lib pkgs; }).state {
+    option = "services.herald.subscriber.stateDir";
+    path = cfg.stateDir;
+    name = "herald";
+    user = "root";
+  };
 
   # What the daemon starts, and what the processes inherit that it starts beside itself: they run
   # nix-env, switch-to-configuration, systemctl, bootctl. systemd and the coreutils are there anyway.
@@ -26,7 +31,8 @@ let
 in
 {
   config = lib.mkIf cfg.enable {
-    systemd.tmpfiles.rules = lib.mkIf (!ownState) [ "d ${cfg.stateDir} 0700 root root -" ];
+    assertions = [ state.assertion ];
+    systemd.tmpfiles.rules = state.rules;
 
     systemd.services.herald-subscriber = {
       description = "Herald's subscriber";
@@ -71,7 +77,7 @@ in
         NoNewPrivileges = true;
         # Nix fetches in this unit, so the store and Nix's state stay writable.
         ProtectSystem = "strict";
-        ReadWritePaths = [ "/nix" ] ++ lib.optional (!ownState) cfg.stateDir;
+        ReadWritePaths = [ "/nix" ] ++ state.writable;
         # Not hidden: Nix as root reads root's netrc and, for stores behind ssh, root's keys.
         ProtectHome = "read-only";
         PrivateTmp = true;
@@ -133,10 +139,7 @@ in
         #   MemoryDenyWriteExecute, ProtectProc, ProcSubset: a check's command may be a program
         #     that compiles as it runs, or look for other processes.
       }
-      // lib.optionalAttrs ownState {
-        StateDirectory = "herald";
-        StateDirectoryMode = "0700";
-      };
+      // state.serviceConfig;
     };
 
     # Goes back from a system that was booted for the first time and whose own subscriber does not

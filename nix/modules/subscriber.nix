@@ -12,8 +12,8 @@
 let
   cfg = config.services.herald.subscriber;
   inherit (lib) mkIf optionalAttrs;
-
-  toml = pkgs.formats.toml { };
+  common = import ./common.nix { inherit lib pkgs; };
+  inherit (common) toml;
   keys = import ./trust.nix { inherit lib; };
 
   unsetDropped = lib.filterAttrsRecursive (_: value: value != null);
@@ -41,22 +41,7 @@ let
     }
   );
 
-  # A system for another kind of machine is checked by the daemon alone, when it starts.
-  runsHere = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
-
-  # systemd-analyze is asked about the maintenance windows.
-  configuration =
-    pkgs.runCommand "subscriber.toml"
-      {
-        nativeBuildInputs = [
-          cfg.package
-          config.systemd.package
-        ];
-      }
-      ''
-        ${lib.optionalString runsHere "herald-subscriber check-config --config ${checked}"}
-        cp ${toml.generate "subscriber.toml" (unsetDropped cfg.settings)} $out
-      '';
+  configuration = toml.generate "subscriber.toml" (unsetDropped cfg.settings);
 
   boot = config.boot.loader;
   loader =
@@ -117,13 +102,6 @@ in
         assertion = (cfg.tls.certificateFile == null) == (cfg.tls.keyFile == null);
         message = "services.herald.subscriber.tls: set both certificateFile and keyFile, or neither.";
       }
-      {
-        assertion = lib.hasPrefix "/" cfg.stateDir && !lib.hasPrefix builtins.storeDir cfg.stateDir;
-        message = ''
-          services.herald.subscriber.stateDir is "${cfg.stateDir}": it must be an absolute path
-          outside of the Nix store.
-        '';
-      }
     ];
 
     services.herald.subscriber.settings = {
@@ -143,15 +121,18 @@ in
       // optionalAttrs (cfg.login.brokerName != null) { broker_name = cfg.login.brokerName; }
       // optionalAttrs (cfg.login.passwordFile != null) { file = credential "password"; };
       tls =
-        optionalAttrs (cfg.tls.caFile != null) { ca = cfg.tls.caFile; }
+        optionalAttrs (cfg.tls.caFile != null) { ca = "${cfg.tls.caFile}"; }
         // optionalAttrs (cfg.tls.certificateFile != null) {
-          certificate = cfg.tls.certificateFile;
+          certificate = "${cfg.tls.certificateFile}";
           key = credential "tls-key";
         };
       profiles = lib.mapAttrs (_: unsetDropped) cfg.profiles;
       retention = { inherit (cfg.retention) systems generations; };
     }
     // optionalAttrs (loader == "systemd-boot") { room.boot_folder = lib.mkDefault kernels; }
+    // optionalAttrs (cfg.allowedSubstituters != [ ]) {
+      allowed_substituters = cfg.allowedSubstituters;
+    }
     // optionalAttrs (cfg.enrolment.tokenFile != null) { enrol.token = cfg.enrolment.tokenFile; }
     // optionalAttrs (cfg.maintenanceWindow != null) { window = cfg.maintenanceWindow; }
     // optionalAttrs (cfg.consent != null) { inherit (cfg) consent; }
@@ -164,6 +145,20 @@ in
       // optionalAttrs (cfg.tls.keyFile != null) { tls-key = cfg.tls.keyFile; };
 
     services.herald.subscriber.configurationFile = configuration;
+    system.checks = common.checks {
+      inherit (cfg) package;
+      program = "herald-subscriber";
+      file = checked;
+      # It is asked about the maintenance windows.
+      needs = [ config.systemd.package ];
+    };
+
+    # It reads these when it starts. A switch leaves it alone; it starts itself anew where its unit is
+    # another.
+    systemd.services.herald-subscriber.restartTriggers = [
+      trustFile
+      healthFolder
+    ];
 
     environment.etc = {
       # For people at the machine: `herald-subscriber status` and the like look there.

@@ -19,18 +19,39 @@ let
       specialArgs = { inherit pkgs; };
       modules = [
         standins.module
-        ../../nix/modules/subscriber.nix
-        ../../nix/modules/broker.nix
+        flake.nixosModules.default
+        # Once more, as somebody may have it.
+        flake.nixosModules.broker
         module
       ];
     };
+
+  # What of a unit is another once the case's change is made, which says what a switch does with it.
+  changed =
+    before:
+    { module, change, ... }:
+    let
+      after =
+        (evaluate {
+          imports = [
+            module
+            change.module
+          ];
+        }).config;
+      linesOf = config: lib.splitString "\n" config.systemd.services.${change.unit}.text;
+      others = lib.subtractLists (linesOf before) (linesOf after);
+      found = lib.unique (map (line: lib.head (lib.splitString "=" line)) others);
+    in
+    lib.optionalString (found != change.lines) ''
+      echo ${lib.escapeShellArg "${change.unit} changes in: ${toString found}"} >&2
+      exit 1
+    '';
 
   # As NixOS: what does not hold ends the evaluation.
   system =
     name: case:
     let
       inherit (evaluate case.module) config;
-      failed = map (one: one.message) (lib.filter (one: !one.assertion) config.assertions);
       facts = pkgs.writeText "facts" (
         lib.generators.toKeyValue { } {
           users = toString (lib.attrNames config.users.users);
@@ -56,10 +77,8 @@ let
       lacks = file: text: "lacks ${file} ${lib.escapeShellArg text}";
       each = check: files: lib.concatLists (lib.mapAttrsToList (file: map (check file)) files);
     in
-    if failed != [ ] then
-      throw "Failed assertions:\n${lib.concatMapStrings (message: "- ${message}\n") failed}"
-    else
-      pkgs.runCommand "configuration-${name}" { } ''
+    lib.asserts.checkAssertWarn config.assertions config.warnings (
+      pkgs.runCommand "configuration-${name}" { checks = config.system.checks; } ''
         has() { grep -qF -- "$2" $out/$1 || { echo "$1 has no: $2" >&2; cat $out/$1 >&2; exit 1; }; }
         lacks() { if grep -F -- "$2" $out/$1; then echo "$1 has: $2" >&2; exit 1; fi; }
         mkdir $out
@@ -67,30 +86,29 @@ let
         ln -s ${facts} $out/facts
         ${config.system.systemBuilderCommands}
         ${lib.concatStringsSep "\n" (each has (case.has or { }) ++ each lacks (case.lacks or { }))}
-      '';
+        ${lib.optionalString (case ? change) (changed config case)}
+      ''
+    );
 
   all =
     import ./cases/subscriber.nix { inherit lib pkgs; }
     // import ./cases/broker.nix { inherit lib pkgs; }
     // import ./cases/examples.nix { inherit lib examples; };
-  # What nixpkgs would build, and run in virtual machines.
-  package = import ../../nix/package.nix {
-    inherit lib;
-    stdenv = {
-      buildPlatform.canExecute = _: true;
-      hostPlatform = { };
+  # What it gives to whoever has nixpkgs.
+  flake = (import ../../flake.nix).outputs {
+    self = flake // {
+      lastModified = 1764288000;
     };
-    rustPlatform.buildRustPackage = arguments: arguments;
-    installShellFiles = null;
-    help2man = null;
-  };
-  checks = import ../../nix/checks {
-    inherit (pkgs) herald;
-    pkgs = {
+    nixpkgs = {
       inherit lib;
-      testers.runNixOSTest = test: test;
+      legacyPackages = lib.genAttrs [
+        "x86_64-linux"
+        "aarch64-linux"
+      ] (_: pkgs);
     };
   };
+  package = flake.packages.x86_64-linux.herald.given;
+  checks = removeAttrs flake.checks.x86_64-linux [ "herald" ];
 in
 {
   # name -> what refusing it says, or null
@@ -102,8 +120,30 @@ in
   };
   # The source of the package, which is a part of this repository.
   source = pkgs.runCommand "source" { } "ln -s ${package.src} $out";
-  # name -> the script of a test on virtual machines
-  scripts = lib.mapAttrs (
-    _: check: check.testScript { nodes.alpha.system.build.toplevel = "/nix/store/alpha"; }
-  ) checks;
+  # What of it is built and tested.
+  packages = {
+    built = package.cargoBuildFlags;
+    tested = package.cargoTestFlags;
+  };
+  # That the modules have the flake's package, which knows its age, unless there is another.
+  age =
+    let
+      packageWith =
+        pkgs:
+        (lib.evalModules {
+          specialArgs = { inherit pkgs; };
+          modules = [
+            standins.module
+            flake.nixosModules.subscriber
+          ];
+        }).config.services.herald.subscriber.package;
+    in
+    assert packageWith pkgs == pkgs.herald;
+    assert (flake.overlays.default pkgs { }).herald.given.preBuild == package.preBuild;
+    (packageWith (removeAttrs pkgs [ "herald" ])).given.preBuild;
+  # Of the tests on virtual machines: the machines' systems, and name -> its script.
+  machines = pkgs.runCommand "machines" {
+    systems = lib.concatMap (check: check.systems) (lib.attrValues checks);
+  } "echo $systems >$out";
+  scripts = lib.mapAttrs (_: check: check.script) checks;
 }

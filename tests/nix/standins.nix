@@ -6,11 +6,11 @@
 }:
 
 let
-  # Builders are /bin/sh with the caller's PATH, so `sandbox = false`.
-  runCommand =
-    name: environment: script:
+  # Builders are /bin/sh, which a sandbox has not, so `sandbox = false`.
+  build =
+    path: name: environment: script:
     derivation (
-      removeAttrs environment [ "nativeBuildInputs" ]
+      environment
       // {
         inherit name;
         system = builtins.currentSystem;
@@ -19,10 +19,50 @@ let
           "-euc"
           script
         ];
-        PATH = lib.concatStringsSep ":" (
-          map (input: "${input}/bin") (environment.nativeBuildInputs or [ ]) ++ [ (builtins.getEnv "PATH") ]
-        );
+        PATH = path;
       }
+    );
+
+  # Links to programs of the machine.
+  found =
+    name: programs:
+    build (builtins.getEnv "PATH") name { } ''
+      mkdir -p $out/bin
+      for program in ${toString programs}; do
+        IFS=:
+        for folder in $PATH; do
+          [ ! -x $folder/$program ] || { ln -s $folder/$program $out/bin; break; }
+        done
+        unset IFS
+      done
+    '';
+
+  # What every build has. Whatever else it takes, it has to say.
+  tools = found "stdenv" [
+    "bash"
+    "cat"
+    "chmod"
+    "cp"
+    "dirname"
+    "find"
+    "grep"
+    "head"
+    "ln"
+    "mkdir"
+    "mv"
+    "rm"
+    "sed"
+    "sh"
+    "sort"
+    "tail"
+    "touch"
+    "tr"
+  ];
+
+  runCommand =
+    name: environment:
+    build (lib.makeBinPath (environment.nativeBuildInputs or [ ] ++ [ tools ])) name (
+      removeAttrs environment [ "nativeBuildInputs" ]
     );
 
   writeText =
@@ -32,9 +72,10 @@ let
       passAsFile = [ "text" ];
     } "cp $textPath $out";
 
-  package = name: version: {
+  package = name: version: packageWith name version [ ];
+  packageWith = name: version: programs: {
     inherit name version;
-    value = runCommand name { } "mkdir -p $out/bin" // {
+    value = found name programs // {
       inherit version;
       pname = name;
     };
@@ -72,94 +113,66 @@ let
     };
 
   pkgs = {
-    inherit runCommand writeText;
+    inherit lib runCommand writeText;
+    writeShellScriptBin =
+      name: text:
+      runCommand name { } ''
+        mkdir -p $out/bin
+        printf '#!/bin/sh\n%s' ${lib.escapeShellArg text} >$out/bin/${name}
+        chmod +x $out/bin/${name}
+      '';
     stdenv = {
       hostPlatform.system = builtins.currentSystem;
       buildPlatform.canExecute = _: true;
     };
+    callPackage =
+      file: more:
+      let
+        function = import file;
+      in
+      function (lib.intersectAttrs (lib.functionArgs function) pkgs // more);
+    # The real programs, whatever it is given to build them from.
+    rustPlatform.buildRustPackage =
+      given:
+      runCommand given.pname { } ''
+        mkdir -p $out/bin
+        for program in herald herald-broker herald-subscriber; do
+          ln -s ${programs}/$program $out/bin
+        done
+      ''
+      // given.passthru
+      // {
+        inherit (given) version;
+        inherit given;
+      };
+    testers.runNixOSTest = import ./machines.nix { inherit lib pkgs module; };
     formats.toml = { }: {
       type = tomlValue;
       generate =
         name: value:
         writeText name (lib.concatStrings (lib.mapAttrsToList (n: v: keyValue n v + "\n") value));
     };
-    herald =
-      runCommand "herald" { } ''
-        mkdir -p $out/bin
-        for program in herald herald-broker herald-subscriber; do
-          ln -s ${programs}/$program $out/bin
-        done
-      ''
-      // {
-        version = "0.1.0";
-        stateFormats = [ 0 ];
-      };
+    herald = pkgs.callPackage ../../nix/package.nix { };
   }
   // lib.listToAttrs [
     (package "coreutils" "9")
     (package "findutils" "4")
+    (package "help2man" "1")
+    (package "installShellFiles" "1")
+    (package "nixfmt-tree" "1")
     (package "gnugrep" "3")
     (package "gnused" "4")
     (package "libnotify" "0.8")
     (package "nix" "2.31")
     (package "nomad" "1.10")
-    (package "openssl" "3")
-    (package "systemd" "258")
+    (packageWith "openssl" "3" [ "openssl" ])
+    (packageWith "systemd" "258" [ "systemd-analyze" ])
     (package "util-linux" "2")
   ];
 
-  anything = lib.mkOption {
-    type = lib.types.anything;
-    default = { };
-  };
-  option = type: default: lib.mkOption { inherit type default; };
-  inherit (lib) types;
-  texts = option (types.listOf types.str) [ ];
-
-  certificate =
-    { name, ... }:
-    {
-      options = {
-        directory = option types.str "/var/lib/acme/${name}";
-        group = option types.str "acme";
-        listenHTTP = option (types.nullOr types.str) null;
-        reloadServices = texts;
-        webroot = option (types.nullOr types.str) null;
-      };
-    };
+  # The options of NixOS that the modules set or read.
+  module = import ./options-of-nixos.nix { inherit lib pkgs; };
 in
 {
-  inherit pkgs;
-
-  # The options of NixOS that the modules set or read.
-  module = {
-    options = {
-      assertions = option (types.listOf types.anything) [ ];
-      boot.loader = {
-        efi.efiSysMountPoint = option types.str "/boot";
-        grub.enable = option types.bool false;
-        systemd-boot.enable = option types.bool false;
-        systemd-boot.xbootldrMountPoint = option (types.nullOr types.str) null;
-      };
-      environment.etc = option (types.attrsOf (
-        types.submodule { options.source = lib.mkOption { type = types.path; }; }
-      )) { };
-      environment.systemPackages = option (types.listOf types.package) [ ];
-      networking.hostName = option types.str "nixos";
-      networking.firewall.allowedTCPPorts = option (types.listOf types.port) [ ];
-      nix.package = option types.package pkgs.nix;
-      nix.settings = anything;
-      security.acme.certs = option (types.attrsOf (types.submodule certificate)) { };
-      system.stateVersion = option types.str "25.11";
-      system.systemBuilderCommands = option types.lines "";
-      systemd.package = option types.package pkgs.systemd;
-      systemd.services = option (types.attrsOf (
-        types.submodule (import ./service.nix { inherit lib pkgs; })
-      )) { };
-      systemd.settings.Manager = anything;
-      systemd.tmpfiles.rules = texts;
-      users.users = anything;
-      users.groups = anything;
-    };
-  };
+  inherit module pkgs;
 }

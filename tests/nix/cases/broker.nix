@@ -3,6 +3,7 @@
 
 let
   alice = "alice-login:iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=";
+  web-2 = "web-2:4O8vxUxl7WbLtI/EAvhMJBhUaXUbmoj3DDKfAgJJrJM=";
   web = "web-1:6kpsY+Kcxq+Q1SrSHO2j7bTKyDMoAd0uC8xt5b4WEtI=";
 
   broker = more: {
@@ -110,7 +111,10 @@ in
           ];
         })
       ];
-      security.acme.certs."broker.example.org".webroot = "/var/lib/acme/challenges";
+      security.acme = {
+        acceptTerms = true;
+        certs."broker.example.org".webroot = "/var/lib/acme/challenges";
+      };
     };
     has = {
       ${unit} = [
@@ -126,7 +130,7 @@ in
         ''"client_ca" = "/etc/clients.pem"''
       ];
       facts = [
-        "ports=8883 443 8884"
+        "ports=443 8883 8884"
         "reloads=herald-broker.service"
       ];
     };
@@ -189,6 +193,95 @@ in
       ${unit} = [ "herald-broker --config" ];
       "units/herald-subscriber.service" = [ "herald-subscriber run --config" ];
     };
+  };
+
+  # Sessions go on while logins change, and end only with what a restart takes.
+  broker-new-login = {
+    module = broker { listeners = [ plain ]; };
+    change = {
+      unit = "herald-broker";
+      module.services.herald.broker.logins.home.operators.bob = [ web-2 ];
+      lines = [ "X-Reload-Triggers" ];
+    };
+  };
+
+  broker-other-limit = {
+    module = broker { listeners = [ plain ]; };
+    change = {
+      unit = "herald-broker";
+      module.services.herald.broker.limits.connections = 40000;
+      lines = [
+        "ExecStart"
+        "LimitNOFILE"
+      ];
+    };
+  };
+
+  # What others say of the unit is added, or overrides what the module says.
+  broker-unit-of-others = {
+    module =
+      { lib, ... }:
+      {
+        imports = [ (broker { listeners = [ plain ]; }) ];
+        systemd.services.herald-broker = {
+          after = [ "network-online.target" ];
+          serviceConfig = {
+            SystemCallFilter = "@pkey";
+            TimeoutStopSec = lib.mkForce "5s";
+          };
+        };
+      };
+    has.${unit} = [
+      "network-online.target"
+      "SystemCallFilter=@pkey"
+      "SystemCallFilter=@system-service"
+      "TimeoutStopSec=5s"
+    ];
+  };
+
+  # A certificate may come with the configuration, as its key can't.
+  broker-certificate-in-the-store = {
+    module = broker { listeners = [ (tls // { certificate = pkgs.writeText "broker.pem" ""; }) ]; };
+    has."broker.toml" = [ "-broker.pem" ];
+  };
+
+  broker-roots-that-are-none = bad "-broker.nix holds no certificate" {
+    listeners = [
+      (
+        tls
+        // {
+          clientCA = ./broker.nix;
+          clientCertificate = "optional";
+        }
+      )
+    ];
+  };
+
+  broker-acme-without-terms = {
+    module = {
+      imports = [
+        (broker {
+          listeners = [
+            {
+              address = "[::]:8883";
+              useACMEHost = "broker.example.org";
+            }
+          ];
+        })
+      ];
+      security.acme.certs."broker.example.org".webroot = "/var/lib/acme/challenges";
+    };
+    refused = "security.acme.acceptTerms is not set";
+  };
+
+  broker-state-nowhere = bad "stateDir is \"herald\": it must be an absolute path" {
+    listeners = [ plain ];
+    stateDir = "herald";
+  };
+
+  broker-metrics-without-port = bad "metrics' is not of type `null or address and port" {
+    listeners = [ plain ];
+    metrics = "localhost";
   };
 
   broker-no-listener = bad "listeners is empty: nobody could connect" { };

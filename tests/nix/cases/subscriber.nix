@@ -52,6 +52,7 @@ in
         ''"state_formats":[0]''
         ''"profiles":["system"]''
         ''"state_version":"25.11"''
+        ''"boot_loader":"grub"''
       ];
       "etc/herald/trust.toml" = [ alice ];
       facts = [ "fsync=1" ];
@@ -63,6 +64,49 @@ in
       ];
       facts = [ "herald-broker" ];
     };
+  };
+
+  # It reads both when it starts, and starts anew where its unit is another.
+  subscriber-new-trust = {
+    module = host { };
+    change = {
+      unit = "herald-subscriber";
+      module.services.herald.subscriber.trust.release.keys = [ "bob:${bob}" ];
+      lines = [ "X-Restart-Triggers" ];
+    };
+  };
+
+  subscriber-new-health-check = {
+    module = host { };
+    change = {
+      unit = "herald-subscriber";
+      module.services.herald.subscriber.healthChecks.ssh.tcp = "127.0.0.1:22";
+      lines = [ "X-Restart-Triggers" ];
+    };
+  };
+
+  subscriber-caches =
+    good { ${toml} = [ ''"allowed_substituters" = [ "https://c.example.org/a" ]'' ]; }
+      {
+        allowedSubstituters = [ "https://c.example.org/a" ];
+      };
+
+  subscriber-cache-with-settings =
+    bad "allowedSubstituters.\"[definition 1-entry 1]\"' is not of type `address of a binary cache"
+      {
+        allowedSubstituters = [ "https://c.example.org?trusted=1" ];
+      };
+
+  subscriber-cache-without-a-host = bad "an address such as https://cache.example.org" {
+    allowedSubstituters = [ "https://:" ];
+  };
+
+  subscriber-in-a-container = {
+    module = {
+      imports = [ (host { }) ];
+      boot.isContainer = true;
+    };
+    has."herald.json" = [ ''"boot_loader":null'' ];
   };
 
   subscriber-two-signers = good { "etc/herald/trust.toml" = [ ''"threshold" = 2'' ]; } {
@@ -167,6 +211,15 @@ in
           keyFile = "/run/secrets/key.pem";
         };
       };
+
+  # From the store, in each of the ways to say so.
+  subscriber-authorities = good { ${toml} = [ "-authorities.pem" ]; } {
+    tls.caFile = pkgs.writeText "authorities.pem" "";
+  };
+
+  subscriber-authorities-of-the-configuration = good { ${toml} = [ "-subscriber.nix" ]; } {
+    tls.caFile = ./subscriber.nix;
+  };
 
   subscriber-ephemeral-root =
     good
