@@ -8,13 +8,17 @@ mod serve;
 
 use std::{
     io::{self, IsTerminal, Write},
+    panic,
     path::PathBuf,
     process::ExitCode,
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
-use herald_broker::config::{self, Config, Loopback};
+use herald_broker::{
+    config::{self, Config, Loopback},
+    retained,
+};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 const HELP: &str = "\
@@ -99,6 +103,7 @@ impl Failure {
 }
 
 fn main() -> ExitCode {
+    hush_expected_panics();
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -133,6 +138,16 @@ fn run(args: Args) -> Result<(), Failure> {
                 .block_on(serve::run(&config))
         }
     }
+}
+
+/// Says nothing of a panic that damage of the store causes, and that ends as an error in words.
+fn hush_expected_panics() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !retained::is_guarded() {
+            tell(panic);
+        }
+    }));
 }
 
 fn start_logging() -> Result<(), ParseError> {
