@@ -55,6 +55,7 @@ fn a_hold_stops_an_order_which_the_operator_sees_and_resume_lets_it_on() {
     assert_eq!(held.code, Some(0), "{held:?}");
     let is_told = || fleet.herald(&["status"]).stdout.contains("held: a demonstration");
     wait_for("the operator to see the hold", || is_told().then_some(()));
+    assert!(fleet.report("alpha").unwrap()["hold"]["since_ms"].is_u64());
 
     publish(&fleet, &system);
     let status = wait_for_status(&fleet, "waits_for", "hold");
