@@ -101,8 +101,15 @@ fn an_order_from_a_file_is_followed_with_no_broker_and_goes_back_at_the_machine(
         (fleet.host("alpha").first_system.clone(), fleet.system("alpha", "1", &[]));
     fleet.broker_mut().process.kill();
     wait_for("the connection to be lost", || (status(&fleet)["connected"] == false).then_some(()));
-    let key = operator_key(&fleet);
-    let file = order(&fleet, "alpha.order", &Forgery::new("alpha", &system), &key);
+    let (out, target) = (fleet.path("orders"), format!("alpha={system}"));
+    let offline = |command: &[&str]| {
+        let made = fleet.herald(&[command, &["--offline", "--out", &out]].concat());
+        assert_eq!(made.code, Some(0), "{made:?}");
+        made.stdout.trim().to_owned()
+    };
+    let key = fleet.path("operator.key");
+    let file = offline(&["publish", "--key", &key, "--host", &target, "--stable-for", "0s"]);
+    assert_eq!(file, format!("{out}/alpha.system.order"));
     let applied = at(&fleet, "alpha", &["apply", &file]);
     assert_eq!((applied.code, applied.stdout.as_str()), (Some(0), "succeeded\n"), "{applied:?}");
     assert!(applied.stderr.starts_with("realising\n"), "steps are told: {applied:?}");
