@@ -101,9 +101,6 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
         output::json(&view.to_json(fleet.id(), now))?;
     } else {
         print(&view, now)?;
-        for code in failures(&view) {
-            output::note(&format!("{code}: {}", code.meaning()));
-        }
         for host in view.asking() {
             output::note(&format!("{host} asks to be let in: `herald host enrol {host}`"));
         }
@@ -119,7 +116,11 @@ fn print(view: &FleetView, now: Timestamp) -> anyhow::Result<()> {
             let suspicion = view.suspicion(of_host, now);
             row(host, of_host, suspicion, now)
         }),
-    )
+    )?;
+    for code in failures(view) {
+        output::note(&format!("{code}: {}", code.meaning()));
+    }
+    Ok(())
 }
 
 /// Gives the codes of what failed, was given up or was refused, each once.
