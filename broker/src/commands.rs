@@ -81,8 +81,9 @@ pub(crate) fn repair(state: &Path) -> Result<(), Failed> {
                 None => "an unknown number of messages and sessions".to_owned(),
             };
             format!(
-                "kept {kept}; lost {lost}; the damaged file is now {}\nhosts say their state again \
-                 when they connect; publish orders again that `herald status` does not show\n",
+                "kept {kept}; lost {lost}; the damaged file is now {}\nstart the broker; then `herald \
+                 host announce` says again who is in the fleet, hosts say their state again by \
+                 themselves, and orders that `herald status` does not show are to be published again\n",
                 damaged.display()
             )
         }

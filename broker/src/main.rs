@@ -8,6 +8,7 @@ mod serve;
 
 use std::{
     io::{self, IsTerminal, Write},
+    panic,
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -15,7 +16,10 @@ use std::{
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
-use herald_broker::config::{self, Config, Loopback};
+use herald_broker::{
+    config::{self, Config, Loopback},
+    retained,
+};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 /// How long the end waits for whoever is still to be told of it.
@@ -103,6 +107,7 @@ impl Failure {
 }
 
 fn main() -> ExitCode {
+    hush_expected_panics();
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -139,6 +144,16 @@ fn run(args: Args) -> Result<(), Failure> {
             ended
         }
     }
+}
+
+/// Says nothing of a panic that damage of the store causes, and that ends as an error in words.
+fn hush_expected_panics() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !retained::is_guarded() {
+            tell(panic);
+        }
+    }));
 }
 
 fn start_logging() -> Result<(), ParseError> {

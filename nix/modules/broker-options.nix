@@ -211,7 +211,7 @@ in
         slow_after = "30s";
       };
       description = ''
-        What else stands in `broker.toml` (see [operations](../operations.md)). The other options are
+        What else stands in `broker.toml` (see [brokers](../brokers.md)). The other options are
         written here too; `herald-broker check-config` reads the result when the system is built.
       '';
     };

@@ -226,8 +226,12 @@ impl MapReader {
     pub(crate) fn close(self, unknown: UnknownKeys) -> Result<(), Malformed> {
         match self.0.first() {
             Some((key, _)) if unknown == UnknownKeys::Refuse => {
-                let problem = format!("key {key:?} is not known to this version");
-                Err(Malformed::invalid(&problem))
+                let key = key
+                    .as_integer()
+                    .map_or_else(|| "?".to_owned(), |it| i128::from(it).to_string());
+                Err(Malformed::invalid(&format!(
+                    "it has the key {key}, as a newer version may write"
+                )))
             }
             _ => Ok(()),
         }

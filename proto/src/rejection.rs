@@ -119,7 +119,7 @@ codes! {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// Not deterministic CBOR, or not this message.
-    #[error("malformed: {0}")]
+    #[error("this version can't read it: {0}")]
     Malformed(#[from] Malformed),
     /// The envelope is not in the one accepted form.
     #[error("{0}")]

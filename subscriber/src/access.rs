@@ -1,6 +1,7 @@
 //! How a host gets to its broker: as whom it logs in, and whom TLS trusts.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     clock,
-    config::{BadConfig, Config, read},
+    config::{BadConfig, Config},
 };
 
 /// The section `[login]`: how the host says to the broker who it is.
@@ -117,7 +118,9 @@ impl Config {
                 earliest: known,
             }),
             LoginConfig::Password { file, unprotected, .. } => {
-                let text = Zeroizing::new(read(file)?);
+                let text = Zeroizing::new(fs::read_to_string(file).map_err(|source| {
+                    BadConfig::PasswordUnreadable { path: file.clone(), source }
+                })?);
                 let text = text.trim_end_matches(['\n', '\r']);
                 if text.is_empty() {
                     return Err(BadConfig::NoPassword { path: file.clone() });
@@ -194,10 +197,11 @@ mod tests {
             let text = format!("kind = \"password\"\nfile = {file:?}\n{more}");
             access(&config("mqtts://broker", &text))
         };
-        assert!(matches!(login(""), Err(BadConfig::Unreadable { .. })));
-        std::fs::write(&file, "\n").unwrap();
-        assert!(matches!(login(""), Err(BadConfig::NoPassword { .. })));
-        std::fs::write(&file, "hush \r\n").unwrap();
+        let said = || login("").unwrap_err().to_string();
+        assert!(said().contains("file in [login]") && said().contains("check"), "{}", said());
+        fs::write(&file, "\n").unwrap();
+        assert!(said().contains("file in [login]") && said().contains("empty"), "{}", said());
+        fs::write(&file, "hush \r\n").unwrap();
         for (more, user) in [("", "home/alpha"), ("user = \"a\"", "a")] {
             let Login::Password(password) = login(more).unwrap() else { panic!("{more}") };
             assert_eq!(password.user, user);

@@ -238,8 +238,20 @@ pub enum BadConfig {
         /// Whose password, and to which broker.
         source: Box<PasswordInTheOpen>,
     },
+    /// The file with the password can't be read.
+    #[error(
+        "cannot read the password in {}, which file in [login] names: check that it exists and that \
+         this user may read it",
+        path.display()
+    )]
+    PasswordUnreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The file with the password is empty.
-    #[error("the file {} has no password", path.display())]
+    #[error("{}, which file in [login] names, is empty: write the password into it", path.display())]
     NoPassword {
         /// Which file.
         path: PathBuf,

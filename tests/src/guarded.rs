@@ -76,6 +76,28 @@ impl Guarded {
         self.process = start(&self.folder);
     }
 
+    /// Stops the broker in order, as for a backup.
+    pub fn stop(&mut self) {
+        self.process.signal("TERM");
+        self.process.wait();
+    }
+
+    /// Starts the broker again after it was stopped, and waits until it listens.
+    pub fn start_again(&mut self) {
+        let before = self.times_listening();
+        self.process = start(&self.folder);
+        wait_for("the broker to listen again", || (self.times_listening() > before).then_some(()));
+    }
+
+    /// Gives the folder of what it stores.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("guarded")
+    }
+
+    fn times_listening(&self) -> usize {
+        self.process.output().matches("listening on").count()
+    }
+
     /// Writes the file of logins anew, and waits until the broker has read it.
     ///
     /// # Panics

@@ -10,7 +10,7 @@ use herald_tests::{BrokerKind, Secured};
 #[test]
 fn the_documentation_names_every_example_and_no_other() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let text = fs::read_to_string(root.join("docs/operations.md")).unwrap();
+    let text = fs::read_to_string(root.join("docs/brokers.md")).unwrap();
     let links = text.split("](../examples/brokers/").skip(1);
     let mut named: Vec<_> = links.map(|rest| rest.split(')').next().unwrap().to_owned()).collect();
     let mut there = Vec::new();

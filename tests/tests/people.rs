@@ -55,6 +55,7 @@ fn a_hold_stops_an_order_which_the_operator_sees_and_resume_lets_it_on() {
     assert_eq!(held.code, Some(0), "{held:?}");
     let is_told = || fleet.herald(&["status"]).stdout.contains("held: a demonstration");
     wait_for("the operator to see the hold", || is_told().then_some(()));
+    assert!(fleet.report("alpha").unwrap()["hold"]["since_ms"].is_u64());
 
     publish(&fleet, &system);
     let status = wait_for_status(&fleet, "waits_for", "hold");
@@ -100,8 +101,15 @@ fn an_order_from_a_file_is_followed_with_no_broker_and_goes_back_at_the_machine(
         (fleet.host("alpha").first_system.clone(), fleet.system("alpha", "1", &[]));
     fleet.broker_mut().process.kill();
     wait_for("the connection to be lost", || (status(&fleet)["connected"] == false).then_some(()));
-    let key = operator_key(&fleet);
-    let file = order(&fleet, "alpha.order", &Forgery::new("alpha", &system), &key);
+    let (out, target) = (fleet.path("orders"), format!("alpha={system}"));
+    let offline = |command: &[&str]| {
+        let made = fleet.herald(&[command, &["--offline", "--out", &out]].concat());
+        assert_eq!(made.code, Some(0), "{made:?}");
+        made.stdout.trim().to_owned()
+    };
+    let key = fleet.path("operator.key");
+    let file = offline(&["publish", "--key", &key, "--host", &target, "--stable-for", "0s"]);
+    assert_eq!(file, format!("{out}/alpha.system.order"));
     let applied = at(&fleet, "alpha", &["apply", &file]);
     assert_eq!((applied.code, applied.stdout.as_str()), (Some(0), "succeeded\n"), "{applied:?}");
     assert!(applied.stderr.starts_with("realising\n"), "steps are told: {applied:?}");

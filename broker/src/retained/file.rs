@@ -138,7 +138,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, F
     let outer = GUARDED.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(outer);
-    outcome.unwrap_or_else(|_| Err(Fault::Damaged("redb panicked on its pages".to_owned())))
+    outcome.unwrap_or_else(|_| Err(Fault::Damaged("its pages contradict each other".to_owned())))
 }
 
 /// Gives the disk back what is free, where that is most of a large file.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
@@ -86,9 +86,19 @@ fn rebuild(path: &Path, copy: &Path) -> Result<Repaired, RepairError> {
     })?;
     // The damaged file gets its second name before it loses its first.
     fs::hard_link(path, &damaged).map_err(writing(&damaged))?;
+    keep_owner(&new, path).map_err(writing(&new))?;
     file::replace(&new, path).map_err(writing(path))?;
     let lost = had.map(|had| had.without(kept));
     Ok(Repaired { kept, lost, damaged: Some(damaged) })
+}
+
+/// Gives a file the owner of the one that it replaces: root repairs, and the broker is another user.
+fn keep_owner(new: &Path, replaced: &Path) -> io::Result<()> {
+    let (own, wanted) = (fs::metadata(new)?, fs::metadata(replaced)?);
+    if (own.uid(), own.gid()) != (wanted.uid(), wanted.gid()) {
+        chown(new, Some(wanted.uid()), Some(wanted.gid()))?;
+    }
+    Ok(())
 }
 
 fn writing(path: &Path) -> impl FnOnce(io::Error) -> RepairError + use<> {

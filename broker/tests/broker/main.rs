@@ -17,6 +17,7 @@ mod process;
 mod quotas;
 mod roster;
 mod running;
+mod scraped;
 mod stalled;
 mod store;
 mod subscriptions;

@@ -1,5 +1,7 @@
 //! Files that are not what was written: refused, or read as they were written; and repaired.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
 use super::*;
 
 /// Opens a file that may be damaged: it is refused, or holds exactly what was written.
@@ -109,6 +111,21 @@ fn repair_keeps_what_is_intact_and_the_damaged_file() {
     assert!(most > 20, "one bit takes few messages with it: {most}");
     let others = place.names().into_iter().filter(|name| !name.contains(".damaged-"));
     assert_eq!(others.collect::<Vec<_>>(), ["store.redb"]);
+}
+
+/// Only root can give a file away, and only root repairs a store of another user.
+#[test]
+fn a_repaired_store_stays_its_owner_s() {
+    let place = Place::new();
+    fill(&place.open());
+    if chown(place.path(), Some(65_534), Some(65_534)).is_err() {
+        return;
+    }
+    fs::write(place.path(), b"no store").unwrap();
+    assert!(repair(&place.path()).unwrap().damaged.is_some());
+    let repaired = fs::metadata(place.path()).unwrap();
+    assert_eq!((repaired.uid(), repaired.gid()), (65_534, 65_534));
+    assert_eq!(repaired.permissions().mode() & 0o777, 0o600);
 }
 
 #[test]

@@ -76,7 +76,13 @@ pub struct Said<'a> {
     progress: Option<Progress>,
     failed_units: &'a [UnitName],
     refusal: Option<&'a Refusal>,
-    hold: Option<&'a Hold>,
+    hold: Option<Held<'a>>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Held<'a> {
+    reason: &'a Prose,
+    since_ms: Timestamp,
 }
 
 #[derive(Debug, Serialize)]
@@ -220,8 +226,14 @@ impl<'a> Said<'a> {
             progress: report.progress,
             failed_units: &report.failed_units,
             refusal: report.refusal.as_ref(),
-            hold: report.hold.as_ref(),
+            hold: report.hold.as_ref().map(Held::of),
         }
+    }
+}
+
+impl<'a> Held<'a> {
+    fn of(hold: &'a Hold) -> Self {
+        Self { reason: &hold.reason, since_ms: hold.since }
     }
 }
 

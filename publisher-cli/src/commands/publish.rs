@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, bail};
-use herald_fleet::compose;
+use herald_fleet::compose::{self, Composed};
 
 use crate::{
     cli::{EXIT_CODES, Global},
@@ -42,6 +42,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, global: &Global, began: Instant) -> anyhow::Result<ExitCode> {
+    if args.composing.offline && (args.follow.watch || args.composing.options.json) {
+        bail!("--offline only writes files: leave --watch and --json out");
+    }
     if args.release.is_some() {
         return publish_file(args, global, began).await;
     }
@@ -52,6 +55,10 @@ pub(crate) async fn run(args: Args, global: &Global, began: Instant) -> anyhow::
     match online {
         Some((survey, connection)) if !options.dry_run => {
             release::send(operator, options, &args.follow, plan, survey, connection, began).await
+        }
+        None if args.composing.offline => {
+            let draft = plan.draft(&operator, options, None)?;
+            write(&args.follow, &operator.compose(&draft).await?)
         }
         online => {
             if let Some((_, connection)) = online {
@@ -83,6 +90,9 @@ async fn publish_file(args: Args, global: &Global, began: Instant) -> anyhow::Re
     let hosts: Vec<_> = file.targets().iter().map(|target| target.host.clone()).collect();
     operator.file.require(&hosts)?;
     compose::check_sizes(&file)?;
+    if args.composing.offline {
+        return write(&args.follow, &compose::orders(&file));
+    }
 
     let fleet = &operator.file.fleet;
     let filters = file.targets().iter().flat_map(|target| {
@@ -111,4 +121,16 @@ async fn publish_file(args: Args, global: &Global, began: Instant) -> anyhow::Re
     let ended = run.await?;
     output::read_or_not(ended.print(operator.file.fleet.id(), options.json))?;
     Ok(ended.exit())
+}
+
+/// Writes the orders and nothing else, for hosts that the broker does not reach; prints the files.
+fn write(follow: &Follow, composed: &Composed) -> anyhow::Result<ExitCode> {
+    let folder = follow.out.as_deref().context("--offline needs --out")?;
+    let written = delivery::write_orders(composed, folder)?;
+    output::note(
+        "nothing is published: `herald-subscriber apply FILE` as root at each host follows its own",
+    );
+    let lines: Vec<_> = written.iter().map(|path| path.display().to_string()).collect();
+    output::line(&lines.join("\n"))?;
+    Ok(ExitCode::SUCCESS)
 }

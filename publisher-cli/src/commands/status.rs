@@ -1,6 +1,6 @@
 //! `herald status`.
 
-use std::{process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use herald_fleet::{
     generations::Generations,
@@ -10,7 +10,7 @@ use herald_fleet::{
 use herald_proto::{
     host::{HostId, ProfileName, UnitName},
     rejection::Code,
-    report::Report,
+    report::{PhaseName, Report},
     signing::verify_any_order,
     store_path::StorePath,
     time::Timestamp,
@@ -116,7 +116,22 @@ fn print(view: &FleetView, now: Timestamp) -> anyhow::Result<()> {
             let suspicion = view.suspicion(of_host, now);
             row(host, of_host, suspicion, now)
         }),
-    )
+    )?;
+    for code in failures(view) {
+        output::note(&format!("{code}: {}", code.meaning()));
+    }
+    Ok(())
+}
+
+/// Gives the codes of what failed, was given up or was refused, each once.
+fn failures(view: &FleetView) -> BTreeSet<Code> {
+    let reports = view.hosts().filter_map(|(_, host)| host.report());
+    let codes = reports.flat_map(|report| {
+        let went_well = matches!(report.phase, PhaseName::Succeeded | PhaseName::Waiting);
+        let refused = report.refusal.as_ref().map(|refusal| refusal.code);
+        report.code.filter(|_| !went_well).into_iter().chain(refused)
+    });
+    codes.collect()
 }
 
 fn row(

@@ -45,6 +45,10 @@ pub(crate) struct Composing {
     /// The revision of the source, such as a git commit
     #[arg(long, value_name = "TEXT", help_heading = "Signing")]
     revision: Option<Prose>,
+    /// Do without the broker: nothing is asked or published, and only --out is written
+    #[arg(long, requires = "out", conflicts_with_all = ["recover", "dry_run"])]
+    #[arg(help_heading = "What happens")]
+    pub(crate) offline: bool,
     #[command(flatten)]
     pub(crate) options: Options,
 }
@@ -95,7 +99,7 @@ impl Composing {
         if let Some(cache) = &self.copy_to {
             self.copy(cache, &wanted).await?;
         }
-        if options.dry_run && !options.recover {
+        if self.offline || (options.dry_run && !options.recover) {
             let closures = self.closures(&wanted).await?;
             let plan = self.plan(&wanted, &closures, None)?;
             return Ok(Composition { plan, online: None });

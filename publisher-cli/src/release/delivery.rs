@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 use herald_fleet::{
-    compose::Composed,
+    compose::{Composed, SignedOrder},
     draft::Draft,
     heard::{Heard, Unheard},
     readback::{ReadBack, Seen},
@@ -139,6 +140,19 @@ struct Delivery<'a> {
     took: BTreeMap<HostId, Duration>,
 }
 
+/// Writes each order to a file of its own, and gives their paths.
+pub(crate) fn write_orders(composed: &Composed, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let made = std::fs::create_dir_all(folder);
+    made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let write = |order: &SignedOrder| {
+        let path = folder.join(format!("{}.{}.order", order.host, order.profile));
+        let written = std::fs::write(&path, &order.message);
+        written.with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    };
+    composed.orders.iter().map(write).collect()
+}
+
 impl Delivery<'_> {
     async fn run(&mut self) -> anyhow::Result<()> {
         loop {
@@ -159,13 +173,7 @@ impl Delivery<'_> {
 
     fn publish_all(&mut self) -> anyhow::Result<()> {
         if let Some(folder) = &self.follow.out {
-            let made = std::fs::create_dir_all(folder);
-            made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
-            for order in &self.composed.orders {
-                let path = folder.join(format!("{}.{}.order", order.host, order.profile));
-                let written = std::fs::write(&path, &order.message);
-                written.with_context(|| format!("cannot write {}", path.display()))?;
-            }
+            write_orders(&self.composed, folder)?;
         }
         let (client, fleet) = (&self.connection.client, &self.operator.file.fleet);
         self.outbound.publish(client, fleet, &self.composed.orders);

@@ -42,7 +42,10 @@ fn status_shows_what_is_proved_and_says_what_is_not() {
     assert_eq!(beta["presence"], "unknown");
     assert_eq!(gamma["problem"], "no report");
 
-    let table = stdout(&scene.desk.herald("status --wait 300ms"));
+    let shown = scene.desk.herald("status --wait 300ms");
+    let meaning = format!("unhealthy: {}\n", Code::Unhealthy.meaning());
+    assert_eq!(exits(&shown, 0), meaning, "what is in the table is told once");
+    let table = stdout(&shown);
     let alpha = table.lines().nth(1).unwrap();
     for word in ["alpha", "online", "rolled-back", " d  ", "unhealthy: as the test says"] {
         assert!(alpha.contains(word), "{table}");

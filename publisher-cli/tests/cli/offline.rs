@@ -244,3 +244,27 @@ fn completions_and_help_are_printed() {
         assert!(help.contains(code), "{help}");
     }
 }
+
+#[test]
+fn without_a_broker_orders_are_made_for_several_signatures_too_and_nothing_can_be_watched() {
+    let desk = Desk::new();
+    let bob = stdout(&desk.herald("key generate bob --out bob.key"));
+    let alice = stdout(&desk.herald("key public"));
+    desk.fleet_with(NOWHERE, &[&Host::new("alpha", 1)], "trust = \"trust.toml\"");
+    let keys = [alice.trim(), bob.trim()];
+    let trust = format!("fleet = \"home\"\n[release]\nthreshold = 2\nkeys = {keys:?}");
+    desk.write("trust.toml", &trust);
+    let wanted = format!("--host alpha={} --integrity toplevel", path("new"));
+    exits(&desk.herald(&format!("sign {wanted} --offline --out a.release")), 0);
+    exits(&desk.herald("cosign a.release --key bob.key --offline --yes"), 0);
+    let made = desk.herald("publish --release a.release --offline --out orders");
+    exits(&made, 0);
+    assert_eq!(stdout(&made), "orders/alpha.system.order\n");
+    let read = desk.herald("verify orders/alpha.system.order --trust trust.toml");
+    exits(&read, 0);
+
+    let said = exits(&desk.herald("publish --release a.release --offline --out o --watch"), 1);
+    assert!(said.contains("leave --watch"), "{said}");
+    let said = exits(&desk.herald(&format!("publish {wanted} --offline")), 2);
+    assert!(said.contains("--out"), "{said}");
+}

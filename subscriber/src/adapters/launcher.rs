@@ -166,7 +166,10 @@ impl Launcher {
             .stdin(lock.try_clone()?)
             .stdout(log.try_clone()?)
             .stderr(Stdio::from(log))
-            .spawn()?;
+            .spawn()
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot run {}: {error}", program.display()))
+            })?;
         lock.set_len(0)?;
         lock.rewind()?;
         write!(lock, "{}", child.id().unwrap_or_default())

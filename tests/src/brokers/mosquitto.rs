@@ -51,8 +51,8 @@ pub(crate) fn secured(at: &Path, certificate: &Certificate) -> Node {
 }
 
 fn example(at: &Path) -> Example {
-    let store = format!("{}/", at.display());
-    Example::read("mosquitto/mosquitto.conf").with("/var/lib/mosquitto/", &store)
+    let stored = format!("persistence true\npersistence_location {}/\n", at.display());
+    Example::read("mosquitto/mosquitto.conf").with("persistence true\n", &stored)
 }
 
 fn command(config: &PathBuf) -> Command {

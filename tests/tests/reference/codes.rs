@@ -44,7 +44,7 @@ fn every_phase_code_and_refusal_is_in_the_reference_with_what_to_do() {
         ),
         (
             "Refusals of the broker",
-            "The label `reason` of `herald_broker_refused`, and the word in the broker's log.",
+            "The label `reason` of `herald_broker_refused_total`, and the word in the broker's log.",
             refusals.collect(),
         ),
     ];

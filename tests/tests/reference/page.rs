@@ -52,7 +52,12 @@ pub(crate) fn rows(text: &str) -> Vec<(String, Vec<String>)> {
 
 /// Writes a text so that it can stand in a table.
 pub(crate) fn cell(text: &str) -> String {
-    text.replace("&lt;", "<").replace("|", "\\|").replace("<", "&lt;")
+    let text = text.replace("&lt;", "<").replace("|", "\\|");
+    // What is in backticks is shown as it is.
+    let parts = text.split('`').enumerate();
+    let parts =
+        parts.map(|(at, it)| if at % 2 == 0 { it.replace('<', "&lt;") } else { it.to_owned() });
+    parts.collect::<Vec<_>>().join("`")
 }
 
 fn cells(line: &str) -> Vec<String> {
