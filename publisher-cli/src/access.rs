@@ -32,10 +32,11 @@ pub(crate) struct AccessOptions {
     #[arg(value_name = "SOURCE")]
     login_key: Option<KeySource>,
     /// The login's name in the fleet [default: the key's name]
-    #[arg(long, global = true, env = "HERALD_LOGIN_NAME", value_name = "NAME")]
+    #[arg(long, global = true, env = "HERALD_LOGIN_NAME", hide_env_values = true)]
+    #[arg(value_name = "NAME")]
     login_name: Option<HostId>,
     /// The authorities that may name brokers, in PEM format [default: the system's]
-    #[arg(long, global = true, env = "HERALD_CA", value_name = "FILE")]
+    #[arg(long, global = true, env = "HERALD_CA", hide_env_values = true, value_name = "FILE")]
     ca: Option<PathBuf>,
 }
 
@@ -92,8 +93,7 @@ impl AccessOptions {
             (None, None) => KeySource::File(folders::login_key()?),
         };
         let key = keys::secret(&source).with_context(|| {
-            let own = "make one with `herald key generate NAME --out FILE`";
-            format!("cannot log in at the broker with {source}: {own}")
+            format!("cannot log in at the broker (--login-key, or [login] in the fleet file) with {source}")
         })?;
         let name = match self.login_name.as_ref().or(name) {
             Some(name) => name.clone(),

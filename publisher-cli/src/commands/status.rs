@@ -34,7 +34,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Which profile of the hosts
-    #[arg(long, default_value = "system")]
+    #[arg(long, value_name = "NAME", default_value = "system")]
     profile: ProfileName,
     /// How long to wait for hosts of which the broker has no report
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
