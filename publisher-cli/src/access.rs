@@ -93,7 +93,7 @@ impl AccessOptions {
             (None, None) => KeySource::File(folders::login_key()?),
         };
         let key = keys::secret(&source).with_context(|| {
-            format!("cannot log in at the broker (--login-key, or [login] in the fleet file) with {source}")
+            format!("cannot log in at the broker with {source} (--login-key, or [login] in the fleet file)")
         })?;
         let name = match self.login_name.as_ref().or(name) {
             Some(name) => name.clone(),
