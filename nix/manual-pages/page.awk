@@ -43,6 +43,8 @@ usage == "" && !/^Usage: / {
     usage = substr($0, 8)
     sub(/\.$/, "", about)
     printf ".TH %s 1 \"\" \"%s\" \"User Commands\"\n", toupper(page), version
+    # Nothing that is typed as it is shown is broken at a hyphen that it has not.
+    print ".nh"
     printf ".SH NAME\n%s \\- %s\n.SH SYNOPSIS\n%s\n", escaped(page), escaped(about), marked(usage)
     print ".SH DESCRIPTION"
     print_text(about ".")

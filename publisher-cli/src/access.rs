@@ -25,9 +25,8 @@ use crate::{
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Broker")]
 pub(crate) struct AccessOptions {
-    /// Log in at the broker with this secret key [default, where the fleet file says kind =
-    /// "signed": login.key beside the folder of the user's keys]: a file, env:VARIABLE or
-    /// credential:NAME
+    /// Log in at the broker with this secret key: a file, env:VARIABLE or credential:NAME [default,
+    /// where the fleet file says kind = "signed": login.key beside the folder of the user's keys]
     #[arg(long, global = true, env = "HERALD_LOGIN_KEY", hide_env_values = true)]
     #[arg(value_name = "SOURCE")]
     login_key: Option<KeySource>,
