@@ -9,7 +9,6 @@ pkgs.mkShell {
     cargo-nextest
     clippy
     deadnix
-    help2man
     mosquitto
     nats-server
     nixfmt

@@ -4,7 +4,6 @@
   stdenv,
   rustPlatform,
   installShellFiles,
-  help2man,
   # When the source was last changed, in seconds: no host's clock is believed to be before that.
   lastModified ? null,
 }:
@@ -44,10 +43,7 @@ rustPlatform.buildRustPackage {
 
   cargoBuildFlags = named programs;
   cargoTestFlags = named tested;
-  nativeBuildInputs = [
-    installShellFiles
-    help2man
-  ];
+  nativeBuildInputs = [ installShellFiles ];
 
   preBuild = lib.optionalString (lastModified != null) ''
     export SOURCE_DATE_EPOCH=${toString lastModified}
@@ -55,7 +51,7 @@ rustPlatform.buildRustPackage {
 
   # A program's own help is its manual page; subcommands have one each, as `git` has them.
   postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
-    PATH=$out/bin:$PATH bash ${./manual-pages} man
+    PATH=$out/bin:$PATH bash ${./manual-pages}/write man
     installManPage man/*.1
     for program in herald herald-broker herald-subscriber; do
       for shell in bash fish zsh; do

@@ -14,9 +14,20 @@ PHASES = """idle accepted rejected realising staged waiting armed activating reb
     succeeded rolling-back rolled-back failed timed-out superseded cancelled expired overridden-locally degraded"""
 NAMES = dict(enumerate(PHASES.split()))
 
-with open(sys.argv[1], "rb") as file:
-    fleet = tomllib.load(file)
-keys = {name: base64.b64decode(host["key"].split(":")[1]) for name, host in fleet["hosts"].items()}
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
+try:
+    with open(sys.argv[1], "rb") as file:
+        fleet = tomllib.load(file)
+    broker = urlsplit(fleet["broker"])
+    pinned = {name: host["key"] for name, host in fleet.get("hosts", {}).items() if "key" in host}
+except (OSError, KeyError, ValueError) as why:
+    sys.exit(f"the fleet file {sys.argv[1]} can't be used: {why!r}")
+if broker.scheme not in ("mqtt", "mqtts"):
+    sys.exit(f"this listener knows mqtt:// and mqtts://, and not {fleet['broker']}")
+if not pinned:
+    sys.exit(f"the fleet file {sys.argv[1]} pins the key of no host: `herald host enrol` does")
+keys = {name: base64.b64decode(key.split(":")[1]) for name, key in pinned.items()}
 context = cbor2.dumps(["herald", "report", 0, fleet["fleet"]], canonical=True)
 latest = {}  # by topic: the incarnation and number of the last report
 
@@ -44,25 +55,41 @@ def verified(topic, data):
             "running": report.get(16, {}).get(1)}
 
 
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
 def connected(client, _data, _flags, reason, _properties):
-    print("the broker refuses the login" if reason.is_failure else "connected", file=sys.stderr, flush=True)
+    if reason.is_failure:
+        say("the broker refuses the login: HERALD_USER=FLEET/NAME and HERALD_PASSWORD must be one that it knows")
+        return
+    say("connected")
     client.subscribe([(f"herald/v1/{fleet['fleet']}/status/{host}/+", 1) for host in keys])
+
+
+def subscribed(_client, _data, _id, reasons, _properties):
+    if any(reason.is_failure for reason in reasons):
+        say("the broker lets this login read too little: make it one of [monitors]")
+
+
+def unreachable(_client, _data):
+    say(f"cannot reach the broker {fleet['broker']}, trying again: {sys.exception()}")
 
 
 def heard(_client, _data, message):
     try:
         print(json.dumps(verified(message.topic, message.payload)), flush=True)
     except Exception as why:  # whatever anybody publishes, it ends nothing
-        print(f"refused: {message.topic}: {why!r}", file=sys.stderr, flush=True)
+        say(f"refused: {message.topic}: {why!r}")
 
 
-broker = urlsplit(fleet["broker"])
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
-client.on_connect, client.on_message = connected, heard
+client.on_connect, client.on_subscribe, client.on_message = connected, subscribed, heard
+client.on_connect_fail = unreachable
 if user := os.environ.get("HERALD_USER"):
-    client.username_pw_set(user, os.environ["HERALD_PASSWORD"])
+    client.username_pw_set(user, os.environ.get("HERALD_PASSWORD", ""))
 if broker.scheme == "mqtts":
     ca = fleet.get("tls", {}).get("ca")  # without it: the system's authorities
     client.tls_set(ca and os.path.join(os.path.dirname(sys.argv[1]), ca))
-client.connect(broker.hostname, broker.port or (8883 if broker.scheme == "mqtts" else 1883), keepalive=60)
-client.loop_forever()
+client.connect_async(broker.hostname, broker.port or (8883 if broker.scheme == "mqtts" else 1883), keepalive=60)
+client.loop_forever(retry_first_connection=True)

@@ -25,17 +25,17 @@ use crate::{
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Broker")]
 pub(crate) struct AccessOptions {
-    /// Log in at the broker with this secret key [default, where the fleet file says kind =
-    /// "signed": login.key beside the folder of the user's keys]: a file, env:VARIABLE or
-    /// credential:NAME
+    /// Log in at the broker with this secret key: a file, env:VARIABLE or credential:NAME [default,
+    /// where the fleet file says kind = "signed": login.key beside the folder of the user's keys]
     #[arg(long, global = true, env = "HERALD_LOGIN_KEY", hide_env_values = true)]
     #[arg(value_name = "SOURCE")]
     login_key: Option<KeySource>,
     /// The login's name in the fleet [default: the key's name]
-    #[arg(long, global = true, env = "HERALD_LOGIN_NAME", value_name = "NAME")]
+    #[arg(long, global = true, env = "HERALD_LOGIN_NAME", hide_env_values = true)]
+    #[arg(value_name = "NAME")]
     login_name: Option<HostId>,
     /// The authorities that may name brokers, in PEM format [default: the system's]
-    #[arg(long, global = true, env = "HERALD_CA", value_name = "FILE")]
+    #[arg(long, global = true, env = "HERALD_CA", hide_env_values = true, value_name = "FILE")]
     ca: Option<PathBuf>,
 }
 
@@ -92,8 +92,7 @@ impl AccessOptions {
             (None, None) => KeySource::File(folders::login_key()?),
         };
         let key = keys::secret(&source).with_context(|| {
-            let own = "make one with `herald key generate NAME --out FILE`";
-            format!("cannot log in at the broker with {source}: {own}")
+            format!("cannot log in at the broker with {source} (--login-key, or [login] in the fleet file)")
         })?;
         let name = match self.login_name.as_ref().or(name) {
             Some(name) => name.clone(),

@@ -20,6 +20,9 @@ Exit codes:
 Of several, 4 counts over 5, and 5 over 3.";
 
 /// Deploys signed NixOS systems to a fleet over MQTT.
+///
+/// An operator makes a key (`key generate`), lets hosts in (`host token`, `host enrol`), deploys to them
+/// (`publish`), and sees how they stand (`status`). Times are given as 30s, 5m, 2h or 7d.
 #[derive(Debug, clap::Parser)]
 #[command(name = "herald", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -33,7 +36,7 @@ pub(crate) struct Cli {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
     /// The fleet file [default: fleet.toml here, else in the user's configuration of herald]
-    #[arg(long, global = true, env = "HERALD_FLEET", value_name = "FILE")]
+    #[arg(long, global = true, env = "HERALD_FLEET", hide_env_values = true, value_name = "FILE")]
     pub(crate) fleet_file: Option<PathBuf>,
     /// Say more about what happens, on stderr; twice or thrice for still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -42,31 +45,20 @@ pub(crate) struct Global {
     pub(crate) access: AccessOptions,
 }
 
+/// What each is for is said where its options are.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Make keys, and show their public halves
     Key(key::Args),
-    /// Let hosts into the fleet, and out of it
     Host(Box<host::Args>),
-    /// Sign a release and publish each host's order
     Publish(Box<publish::Args>),
-    /// Sign a release into a file, for others to sign it too
     Sign(Box<sign::Args>),
-    /// Show what is in a release file, and add a signature
     Cosign(Box<cosign::Args>),
-    /// Put the manifests of systems into this machine's store, for hosts to name what differs
     Manifest(manifest::Args),
-    /// Show how every host of the fleet stands
     Status(status::Args),
-    /// Print verified reports and roll backs as they come
     Listen(listen::Args),
-    /// Publish the system that hosts ran before
     Rollback(Box<rollback::Args>),
-    /// Publish the fleet's beacon, again and again
     Beacon(beacon::Args),
-    /// Check an order file and print what is in it
     Verify(verify::Args),
-    /// Print a completion script for a shell
     Completions(completions::Args),
 }
 

@@ -157,7 +157,6 @@ let
   // lib.listToAttrs [
     (package "coreutils" "9")
     (package "findutils" "4")
-    (package "help2man" "1")
     (package "installShellFiles" "1")
     (package "nixfmt-tree" "1")
     (package "gnugrep" "3")

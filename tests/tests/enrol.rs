@@ -104,6 +104,8 @@ fn a_host_that_asks_with_its_token_is_pinned_by_the_fingerprint_that_it_shows() 
     let mut fleet = open();
     give_token(&fleet, &["token", "alpha"]);
     assert_eq!(row(&fleet).unwrap()["standing"], "invited");
+    let status = fleet.herald(&["status", "--wait", "0s"]);
+    assert!(status.stderr.contains("alpha has a token, and was not heard to ask"), "{status:?}");
     fleet.spawn_subscriber("alpha");
     let asks = asking(&fleet);
     let status = fleet.herald(&["status", "--json", "--wait", "5s"]);

@@ -54,15 +54,15 @@ fn hosts_on_different_servers_of_the_cluster_follow_an_operator_on_the_third() {
             ("mqtts://nats-3.example.org", &cluster.address(3)),
             ("passwords/alice", &cluster.file("passwords/alice")),
             ("\"ca.crt\"", &format!("{:?}", cluster.file("ca.crt"))),
-            ("alpha:BASE64", &alpha),
-            ("beta:BASE64", &beta),
         ],
     );
     fs::write(fleet.path("fleet.toml"), file).unwrap();
-    wait_for("the operator to be let in", || {
-        let status = fleet.herald(&["status"]);
-        (status.code == Some(0)).then_some(())
-    });
+    for (host, key) in [("alpha", &alpha), ("beta", &beta)] {
+        let with = ["--key", &fleet.path("operator.key"), "--connect-timeout", "30s"];
+        let enrol = ["host", "enrol", host, "--public-key", key];
+        let enrolled = fleet.herald(&[enrol.as_slice(), with.as_slice()].concat());
+        assert_eq!(enrolled.code, Some(0), "{enrolled:?}");
+    }
     cluster.wait_until_replicated();
     for host in ["alpha", "beta"] {
         fleet.spawn_subscriber(host);

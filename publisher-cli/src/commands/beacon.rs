@@ -26,8 +26,9 @@ use crate::{
 /// [rollout]. Several machines may send it at once; the latest counts. Ctrl-c ends it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A secret key of [rollout]; again for more [default: the only one in the user's keys]
-    #[arg(long = "key", value_name = "KEY")]
+    /// A secret key of [rollout]; again for more: a file, env:VARIABLE or credential:NAME
+    /// [default: the only one in the user's keys]
+    #[arg(long = "key", value_name = "SOURCE")]
     keys: Vec<KeySource>,
     /// Publish one, and end
     #[arg(long)]

@@ -8,6 +8,10 @@ use clap_complete::Shell;
 use crate::{cli::Cli, output};
 
 /// Print a completion script for a shell.
+///
+/// Put it where the shell looks: for bash into ~/.local/share/bash-completion/completions/herald, for fish
+/// into ~/.config/fish/completions/herald.fish, and for zsh into a file _herald in a folder that is in
+/// $fpath before compinit runs. `herald-broker` and `herald-subscriber` have completions of their own.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The shell

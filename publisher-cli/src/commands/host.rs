@@ -24,19 +24,12 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make a one-time token with which a new host may ask to be known
     Token(token::Args),
-    /// Show the key with which a host asks to be known, and pin it
     Enrol(Box<enrol::Args>),
-    /// Show which hosts there are, and which of them ask
     List(list::Args),
-    /// Have a host make a new key
     Rotate(rotate::Args),
-    /// Take a host out of the fleet
     Remove(remove::Args),
-    /// Sign anew what the fleet file says of hosts, for a broker that has lost or never known it
     Announce(announce::Args),
-    /// Add a signature to what another operator wrote to a file, and publish it if that is enough
     Cosign(cosign::Args),
 }
 

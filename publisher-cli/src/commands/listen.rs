@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<HostId>,
     /// Which profile of the hosts
-    #[arg(long, default_value = "system")]
+    #[arg(long, value_name = "NAME", default_value = "system")]
     profile: ProfileName,
     /// Print what activations, commits and roll backs printed, too
     #[arg(long)]

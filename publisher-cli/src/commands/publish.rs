@@ -21,7 +21,10 @@ use crate::{
 
 /// Sign a release and publish each host's order.
 ///
-/// The systems must be built, and where the hosts can fetch them.
+/// The systems must be built, and where the hosts can fetch them. To build one, copy it to the cache, deploy
+/// it, and wait for the host: `nix build --out-link result-alpha
+/// .#nixosConfigurations.alpha.config.system.build.toplevel`, then `herald publish --host
+/// alpha=./result-alpha --copy-to s3://example-cache --watch`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 #[command(group(clap::ArgGroup::new("wanted").required(true).args(["host", "from", "release"])))]

@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Args {
-    /// The hosts
+    /// A host that shall run again what it ran before; several, one after the other
     #[arg(required = true, value_name = "HOST")]
     hosts: Vec<HostId>,
     #[command(flatten)]

@@ -16,17 +16,17 @@ use crate::{
 
 /// Sign a release into a file, for others to sign it too.
 ///
-/// They look at it and sign it with `herald cosign FILE`, and whoever has it when enough have signed
+/// For example `herald sign --host alpha=./result-alpha --out deploy.release`. They look at it and sign it with `herald cosign FILE`, and whoever has it when enough have signed
 /// sends it with `herald publish --release FILE`. Its sequence and validity count from now.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("wanted").required(true).args(["host", "from"])))]
 pub(crate) struct Args {
+    #[command(flatten)]
+    composing: Composing,
     /// The new file
     #[arg(long, value_name = "FILE", required_unless_present = "dry_run")]
     #[arg(help_heading = "What happens")]
     out: Option<PathBuf>,
-    #[command(flatten)]
-    composing: Composing,
 }
 
 #[derive(Serialize)]

@@ -34,7 +34,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Which profile of the hosts
-    #[arg(long, default_value = "system")]
+    #[arg(long, value_name = "NAME", default_value = "system")]
     profile: ProfileName,
     /// How long to wait for hosts of which the broker has no report
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
@@ -101,8 +101,12 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
         output::json(&view.to_json(fleet.id(), now))?;
     } else {
         print(&view, now)?;
-        for host in view.asking() {
-            output::note(&format!("{host} asks to be let in: `herald host enrol {host}`"));
+        for (host, _) in fleet.tokens() {
+            output::note(&if view.asking().any(|one| one == host) {
+                format!("{host} asks to be let in: `herald host enrol {host}`")
+            } else {
+                format!("{host} has a token, and was not heard to ask yet")
+            });
         }
     }
     Ok(ExitCode::SUCCESS)

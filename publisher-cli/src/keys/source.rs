@@ -85,12 +85,16 @@ impl KeySource {
     /// Reads the text of the key, and tells whether others can do so too.
     pub(super) fn text(&self) -> anyhow::Result<(Zeroizing<String>, Option<Exposed>)> {
         match self {
+            Self::File(path) if path.as_os_str().is_empty() => bail!(
+                "no key is named: give a file, agent:NAME, env:VARIABLE or credential:NAME, or \
+                 unset the variable that is empty"
+            ),
             Self::File(path) => {
                 let file = File::open(path).with_context(|| match path.exists() {
                     true => format!("cannot read {self}"),
                     false => format!(
-                        "there is no {}: name a key that there is with --key, or make this one with \
-                         `herald key generate NAME --out {}`",
+                        "there is no {}: name a key that there is, or make this one with `herald key \
+                         generate NAME --out {}`",
                         path.display(),
                         path.display()
                     ),
@@ -105,6 +109,10 @@ impl KeySource {
             Self::Variable(name) => {
                 let text = env::var_os(name).map(OsString::into_encoded_bytes);
                 let text = text.with_context(|| format!("{self} is not set"))?;
+                // So CI gives a secret that it does not have, or that the branch may not read.
+                if text.is_empty() {
+                    bail!("{self} is empty: is its secret there, and may this job read it?");
+                }
                 let text = String::from_utf8(text).map_err(|_| self.not_text())?;
                 Ok((Zeroizing::new(text), None))
             }

@@ -171,6 +171,8 @@ fn a_key_comes_from_a_variable_or_a_credential_for_programs() {
     let signed = dry_run(&desk, "env:CI_KEY", &variable);
     assert_eq!(json(&signed)["keys"][0], "alice");
     assert!(exits(&dry_run(&desk, "env:CI_KEY", &[]), 1).contains("CI_KEY is not set"));
+    let empty = [("CI_KEY", Path::new(""))];
+    assert!(exits(&dry_run(&desk, "env:CI_KEY", &empty), 1).contains("CI_KEY is empty"));
 
     let folder = desk.path("credentials");
     std::fs::create_dir(&folder).unwrap();

@@ -41,10 +41,28 @@ fn a_key_that_is_not_there_is_answered_with_how_to_make_it() {
     desk.fleet(NOWHERE, &[&Host::new("alpha", 1)]);
     let publish = format!("publish --host alpha={} --integrity toplevel --dry-run", path("new"));
     let said = exits(&desk.herald(&format!("{publish} --key alcie.key")), 1);
-    assert!(said.contains("--key") && said.contains("generate NAME --out alcie.key"), "{said}");
+    assert!(said.contains("there is no alcie.key: name a key that there is"), "{said}");
+    assert!(said.contains("generate NAME --out alcie.key"), "{said}");
     std::fs::remove_dir_all(desk.keys()).unwrap();
     let said = exits(&desk.herald(&publish), 1);
     assert!(said.contains("herald key generate NAME"), "{said}");
+    desk.fleet_with(NOWHERE, &[&Host::new("alpha", 1)], "[login]\nkind = \"signed\"");
+    let said = exits(&desk.herald("status --login-key env:NOT_THERE"), 1);
+    assert!(said.contains("--login-key") && said.contains("NOT_THERE is not set"), "{said}");
+}
+
+#[test]
+fn the_help_of_a_command_says_more_than_the_list_of_commands() {
+    let desk = Desk::new();
+    for (command, says) in [
+        ("sign", "herald cosign FILE"),
+        ("beacon", "no broker can hold newer orders back"),
+        ("host enrol", "Compare the fingerprint"),
+        ("completions", "bash-completion"),
+    ] {
+        let said = stdout(&desk.herald(&format!("{command} --help")));
+        assert!(said.contains(says), "{command}: {said}");
+    }
 }
 
 #[test]

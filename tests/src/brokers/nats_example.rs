@@ -12,7 +12,7 @@ use super::{
     folder,
     nats::{Nats, Server},
     node::{self, Node},
-    port,
+    port, program,
 };
 
 /// Three NATS servers with TLS and logins, for the fleet `home` with alice, alpha and beta.
@@ -32,9 +32,7 @@ impl NatsExample {
         let folder = folder();
         let at = folder.path();
         run(at, "certificates", &["127.0.0.1"]);
-        let logins =
-            run(at, "logins", &["home", "--operators", "alice", "--hosts", "alpha", "beta"]);
-        fs::write(at.join("logins.conf"), logins).expect("a file can be written");
+        run(at, "logins", &["home", "--operators", "alice", "--hosts", "alpha", "beta"]);
         let routes = [(); 3].map(|()| port::free());
         let servers = (1..).zip(routes).map(|(number, route)| server(at, number, route, &routes));
         let cluster = Nats { servers: servers.collect(), is_ready: node::listens };
@@ -88,24 +86,41 @@ fn server(at: &Path, number: usize, route: u16, routes: &[u16]) -> Server {
     for (server, port) in (1..).zip(routes) {
         changes.push((format!("nats-{server}.example.org:6222"), loopback(*port)));
     }
-    let mut cluster = fs::read_to_string(example("cluster.conf")).expect("cluster.conf");
-    for (old, new) in changes {
-        assert!(cluster.contains(&old), "cluster.conf does not say {old:?}");
-        cluster = cluster.replace(&old, &new);
+    if is_before_2_10() {
+        let line = "  stream_replicas: 3\n".to_owned();
+        changes.push((line.clone(), line + "  consumer_replicas: 1\n"));
     }
-    fs::write(own.join("cluster.conf"), cluster).expect("a file can be written");
-    let config = own.join("nats.conf");
-    fs::copy(example(&format!("nats-{number}.conf")), &config).expect("a file can be copied");
+    let own_config = format!("nats-{number}.conf");
+    let mut unsaid = changes.clone();
+    for (file, to) in [
+        (own_config.as_str(), "nats.conf"),
+        ("cluster.conf", "cluster.conf"),
+        ("routes.conf", "routes.conf"),
+    ] {
+        let mut text = fs::read_to_string(example(file)).expect("a file of the example");
+        unsaid.retain(|(old, _)| !text.contains(old));
+        for (old, new) in &changes {
+            text = text.replace(old, new);
+        }
+        fs::write(own.join(to), text).expect("a file can be written");
+    }
+    assert!(unsaid.is_empty(), "the example does not say {unsaid:?}");
     fs::copy(at.join("logins.conf"), own.join("logins.conf")).expect("a file can be copied");
-    Server { mqtt, monitor, config }
+    Server { mqtt, monitor, config: own.join("nats.conf") }
 }
 
-/// Runs a script of the example in a folder, and gives what it printed.
-fn run(at: &Path, script: &str, arguments: &[&str]) -> String {
+/// Whether this NATS knows the setting that the README gives to those before 2.10.
+fn is_before_2_10() -> bool {
+    let output = Command::new(program("nats-server")).arg("--version").output();
+    let version = output.expect("a server says its version").stdout;
+    String::from_utf8_lossy(&version).contains("v2.9.")
+}
+
+/// Runs a script of the example in a folder.
+fn run(at: &Path, script: &str, arguments: &[&str]) {
     let output = Command::new(example(script)).args(arguments).current_dir(at).output();
     let output = output.expect("a script can be run");
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("it prints text")
 }
 
 fn example(name: &str) -> PathBuf {
