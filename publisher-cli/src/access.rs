@@ -92,8 +92,7 @@ impl AccessOptions {
             (None, None) => KeySource::File(folders::login_key()?),
         };
         let key = keys::secret(&source).with_context(|| {
-            let own = "make one with `herald key generate NAME --out FILE`";
-            format!("cannot log in at the broker with {source}: {own}")
+            format!("cannot log in at the broker with {source}, which --login-key names otherwise")
         })?;
         let name = match self.login_name.as_ref().or(name) {
             Some(name) => name.clone(),

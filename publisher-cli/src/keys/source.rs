@@ -89,8 +89,8 @@ impl KeySource {
                 let file = File::open(path).with_context(|| match path.exists() {
                     true => format!("cannot read {self}"),
                     false => format!(
-                        "there is no {}: name a key that there is with --key, or make this one with \
-                         `herald key generate NAME --out {}`",
+                        "there is no {}: name a key that there is with --key (for logins: --login-key), or make \
+                         this one with `herald key generate NAME --out {}`",
                         path.display(),
                         path.display()
                     ),
