@@ -68,9 +68,12 @@ pub(crate) fn store_path(text: &str) -> anyhow::Result<StorePath> {
         let missing = link.as_ref().is_err_and(|why| why.kind() == io::ErrorKind::NotFound);
         if missing && !text.is_empty() && !text.starts_with("/nix/store/") {
             if Path::new(text).is_symlink() {
-                bail!("the link {text} leads to nothing that exists");
+                bail!("the link {text} leads to nothing that exists: build the system again");
             }
-            bail!("the link {text} does not exist, and that is no store path");
+            bail!(
+                "the link {text} does not exist, and that is no store path: build the system \
+                 first, as by `nix build` or `nix-build`"
+            );
         }
         let path = link.ok().and_then(|path| path.to_str()?.parse().ok());
         path.ok_or(error).map_err(anyhow::Error::from)

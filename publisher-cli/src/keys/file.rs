@@ -68,7 +68,7 @@ pub(crate) fn only_key() -> anyhow::Result<PathBuf> {
         ),
         many => {
             let many: Vec<_> = many.iter().map(|path| path.display().to_string()).collect();
-            bail!("there is more than one key, name which: {}", many.join(", "));
+            bail!("there is more than one key, name one with --key: {}", many.join(", "));
         }
     }
 }

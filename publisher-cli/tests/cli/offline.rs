@@ -119,6 +119,7 @@ fn arguments_that_make_no_sense_are_usage_errors() {
     for (args, expected) in [
         ("publish --host alpha=/etc/passwd", "not a valid store path"),
         ("publish --host alpha=./result", "the link ./result does not exist"),
+        ("publish --host alpha=./result", "build the system first"),
         ("publish --host alpha=/nix/store/result", "not a valid store path"),
         ("publish --host alpha", "NAME=STORE_PATH"),
         ("publish", "--from"),

@@ -9,6 +9,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{command, health_folder, http_status, launcher::systemctl, systems::failed_units};
 use crate::{
     config::Runner,
+    link::chain,
     os::{Os, System},
     ports::{Health, Pending},
 };
@@ -49,7 +50,7 @@ impl Health for Checks {
                         let name = format!("{}: {check}", file.display());
                         parts.push(Box::pin(run(os, name, check, target.toplevel.as_str())));
                     }
-                    Err(error) => bad.push(error.to_string()),
+                    Err(error) => bad.push(chain(error)),
                 }
             }
             let mut failed: Vec<_> = all(parts).await.into_iter().filter_map(Result::err).collect();

@@ -21,7 +21,7 @@ const MAX_CHECKS: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum BadCheck {
     /// A file, or the folder, can't be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Unreadable {
         /// Which one.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub enum BadCheck {
         source: io::Error,
     },
     /// The file is no check.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot use {}", path.display())]
     Syntax {
         /// Which file.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum BadCheck {
         source: Box<toml::de::Error>,
     },
     /// The check can't be run.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot use {}", path.display())]
     Unusable {
         /// Which file.
         path: PathBuf,
@@ -116,7 +116,7 @@ mod tests {
                 let name = path.file_name().unwrap().to_str().unwrap().to_owned();
                 format!("{name} is {check}")
             }
-            Err(error) => error.to_string(),
+            Err(error) => format!("{:#}", anyhow::Error::from(error)),
         };
         read(&Linux, folder.path()).unwrap().into_iter().map(said).collect()
     }
@@ -154,6 +154,7 @@ mod tests {
         ] {
             let found = found(&[("bad.toml", text), ("good.toml", "check.unit = \"b.service\"")]);
             assert!(found[0].contains("/bad.toml: ") && found[0].contains(said), "{}", found[0]);
+            assert!(found[0].matches("TOML parse error").count() <= 1, "{}", found[0]);
             assert_eq!(found[1], "good.toml is unit b.service");
         }
     }

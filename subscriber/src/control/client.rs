@@ -28,7 +28,11 @@ const ANSWER_MOST: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum Unmet {
     /// The daemon does not run, or listens elsewhere.
-    #[error("herald-subscriber does not run, or does not listen at {}", path.display())]
+    #[error(
+        "herald-subscriber does not run, or does not listen at {}: start it (`systemctl start \
+         herald-subscriber`), or name its configuration with --config",
+        path.display()
+    )]
     NotThere {
         /// The socket's path.
         path: PathBuf,
