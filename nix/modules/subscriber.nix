@@ -32,12 +32,18 @@ let
     )
   );
 
-  # As it is, but for two files that are where they belong only on the running machine.
+  # As it is, but for files that are where they belong only on the running machine: a build that could
+  # see a token there may all the same not read it.
   checked = toml.generate "checked.toml" (
     unsetDropped cfg.settings
     // {
       trust = "${trustFile}";
       health_folder = "${healthFolder}";
+    }
+    // optionalAttrs (cfg.enrolment.tokenFile != null) {
+      enrol = cfg.settings.enrol // {
+        token = "/nonexistent";
+      };
     }
   );
 

@@ -144,7 +144,8 @@ impl FleetFile {
     pub(crate) fn require_hosts(&self) -> anyhow::Result<()> {
         if self.fleet.hosts().len() == 0 {
             bail!(
-                "the fleet file {} has no hosts: add [hosts.<name>] with key = \"<public key>\"",
+                "the fleet file {} has no hosts: let one in with `herald host token NAME`, or add \
+                 [hosts.NAME] with the key that `herald-subscriber public-key` prints there",
                 self.path.display()
             );
         }

@@ -60,7 +60,7 @@ fn a_host_says_where_it_is_to_people_and_to_programs() {
                     running      none is known\n\
                     boot default none is known\n\
                     previous     none is known\n\
-                    broker       not connected\n";
+                    broker       not connected: `journalctl -u herald-subscriber` says why\n";
     assert_eq!(said.stdout, expected);
     let expected = json!({
         "fleet": "home", "host": "alpha", "profile": "system", "phase": "idle",

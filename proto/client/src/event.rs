@@ -155,7 +155,10 @@ pub enum ConnectionLost {
     #[error("the connection to the broker failed")]
     Network(#[source] io::Error),
     /// The broker broke the protocol, or sent more than this client takes.
-    #[error("the broker sent what this client does not take")]
+    #[error(
+        "the broker sent what this client does not take: check that it speaks MQTT there, and not \
+         TLS, which is mqtts://"
+    )]
     Protocol(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The greeting had a message that is too large to be sent.
     #[error("the birth or will on {topic} has {size} bytes, more than can be sent")]

@@ -28,7 +28,10 @@ pub(crate) fn generate(name: KeyName, path: &Path) -> anyhow::Result<SecretKey> 
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = match file {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            bail!("{shown} exists, and a key is never overwritten: choose another --out or name");
+            bail!(
+                "{shown} exists, and a key is never overwritten: choose another --out or name; \
+                 `herald key public {shown}` prints the public half"
+            );
         }
         other => other.with_context(|| format!("cannot write the key to {shown}"))?,
     };

@@ -95,6 +95,27 @@ fn a_broker_that_cannot_be_found_or_reached_is_answered_with_what_to_check() {
 }
 
 #[test]
+fn the_hosts_of_a_fleet_without_any_are_asked_for_too_which_shows_whether_one_is_let_in() {
+    let desk = Desk::new();
+    desk.fleet(NOWHERE, &[]);
+    let said = exits(&desk.herald("host list --connect-timeout 1s"), 1);
+    assert!(said.contains(NOWHERE), "{said}");
+    let scene = Scene::new(&[]);
+    let said = exits(&scene.desk.herald("host list"), 0);
+    assert!(said.contains("`herald host token NAME`"), "{said}");
+    let said = exits(&scene.desk.herald("status"), 1);
+    assert!(said.contains("`herald host token NAME`"), "{said}");
+}
+
+#[test]
+fn a_key_that_is_there_already_is_answered_with_how_to_see_its_public_half() {
+    let desk = Desk::new();
+    exits(&desk.herald("key generate alice --out login.key"), 0);
+    let said = exits(&desk.herald("key generate alice --out login.key"), 1);
+    assert!(said.contains("`herald key public login.key`"), "{said}");
+}
+
+#[test]
 fn a_host_that_nothing_is_heard_of_is_answered_with_what_to_see_to() {
     let scene = Scene::new(&[&Host::new("alpha", 1)]);
     let output = scene.publish("--watch --timeout 300ms");

@@ -45,7 +45,11 @@ pub(super) fn all(status: &Status) -> Vec<(&'static str, String)> {
         ("boot default", system(&systems.boot_default)),
         ("previous", system(&systems.previous)),
     ]);
-    let broker = if status.connected { "connected" } else { "not connected" };
+    let broker = if status.connected {
+        "connected"
+    } else {
+        "not connected: `journalctl -u herald-subscriber` says why"
+    };
     lines.push(("broker", broker.to_owned()));
     lines
 }

@@ -192,6 +192,11 @@ in
     enrolment.tokenFile = "/var/lib/secrets/token";
   };
 
+  # This is there where the system is built, and no token.
+  subscriber-token-not-read-while-building = good { ${toml} = [ ''"token" = "/etc/passwd"'' ]; } {
+    enrolment.tokenFile = "/etc/passwd";
+  };
+
   subscriber-token-in-the-store =
     bad "enrolment.tokenFile' is not of type `null or absolute path not in the Nix store"
       {

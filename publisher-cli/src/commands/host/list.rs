@@ -37,7 +37,8 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
     names.sort();
     names.dedup();
     let trust = file.generations.as_ref().map(|it| it.current().clone());
-    let board = if args.offline || names.is_empty() {
+    // Without any host too: that shows whether one is let in.
+    let board = if args.offline {
         None
     } else {
         Some(Board::open(&file, trust.clone(), &names, args.connect_timeout).await?)
@@ -55,6 +56,9 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
         output::json(&List { fleet: fleet.id(), hosts: rows })?;
     } else {
         output::table(["HOST", "STANDING", "FINGERPRINT", "DETAIL"], rows.iter().map(row))?;
+        if rows.is_empty() {
+            output::note("there are no hosts yet: `herald host token NAME` invites one");
+        }
     }
     if let Some(board) = board {
         board.close().await;
