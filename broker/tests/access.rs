@@ -148,7 +148,7 @@ fn the_example_of_logins_can_be_loaded() {
     let logins = Logins::load(&[path]).unwrap();
     let find = |name: &str| logins.find(&name.parse().unwrap()).unwrap();
     assert_eq!(find("home/web-1").principal.to_string(), "home/web-1");
-    assert_eq!(find("home/alice").keys[0].name().to_string(), "alice-login");
+    assert_eq!(find("home/alice").keys[0].name().to_string(), "alice");
     assert_eq!(find("home/kiosk").keys, []);
     assert_eq!(logins.fleets().next().unwrap().1, 5);
 }

@@ -1,8 +1,8 @@
 //! The daemon: one connection, and a driver for each profile.
 
 use std::{
-    collections::BTreeMap, future::pending, os::unix::process::CommandExt as _, process::Command,
-    rc::Rc, sync::Arc, time::Duration,
+    collections::BTreeMap, future::pending, os::unix::process::CommandExt as _, path::Path,
+    process::Command, rc::Rc, sync::Arc, time::Duration,
 };
 
 use anyhow::Context as _;
@@ -38,6 +38,8 @@ use crate::{
     watchdog,
 };
 
+/// What is there on a machine that systemd runs (sd_booted(3)).
+const SYSTEMD: &str = "/run/systemd/system";
 /// How many requests of people at the host wait for their turn.
 const REQUESTS: usize = 8;
 /// How long a stop waits for the last messages to be delivered.
@@ -70,6 +72,12 @@ pub async fn run(config: Config, trust: Trust) -> anyhow::Result<()> {
 }
 
 async fn follow_orders(config: Config, trust: Trust) -> anyhow::Result<Stop> {
+    if config.runner == Runner::Systemd && !Path::new(SYSTEMD).exists() {
+        anyhow::bail!(
+            "systemd does not run this machine (there is no {SYSTEMD}), and activations are its units: \
+             to have them as processes, put runner = \"direct\" into the configuration"
+        );
+    }
     let clock = Clock::open().context("cannot find out which boot this is: is /proc mounted?")?;
     let boot = clock.now().boot;
     let _taken = identity::take_state(&config.state_dir)?;

@@ -121,8 +121,12 @@ impl Enrolment {
     /// # Errors
     /// When the token can't be used, or a key not be made.
     pub fn open(config: &Config) -> Result<Option<Self>, BadToken> {
-        let Some(token) = config.enrol.as_ref().map(EnrolConfig::token).transpose()?.flatten()
-        else {
+        let Some(enrol) = &config.enrol else { return Ok(None) };
+        let Some(token) = enrol.token()? else {
+            tracing::info!(
+                file = %enrol.token.display(),
+                "there is no token: a host that the fleet does not know yet is not let in without one"
+            );
             return Ok(None);
         };
         let (folder, host) = (config.state_dir.clone(), &config.host);

@@ -10,7 +10,7 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpListener,
     os::unix::{fs::PermissionsExt as _, net::UnixDatagram, process::ExitStatusExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -272,6 +272,21 @@ fn a_daemon_that_is_connected_stops_quickly() {
     let mut daemon = host.start();
     host.wait_for_log("connected to the broker");
     stop(&mut daemon, Signal::TERM);
+}
+
+#[test]
+fn a_daemon_whose_activations_are_units_does_not_start_without_systemd() {
+    if Path::new("/run/systemd/system").exists() {
+        eprintln!("skipped: systemd runs this machine");
+        return;
+    }
+    let host = Host::new(closed_port());
+    let config = fs::read_to_string(host.config()).unwrap();
+    fs::write(host.config(), config.replace("runner = \"direct\"", "")).unwrap();
+    let said = host.run("run");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stderr.contains("runner = \"direct\""), "{said:?}");
+    assert!(!host.key().exists(), "nothing was made");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
+use herald_fleet::generations;
 use herald_proto::host::HostId;
 
 use crate::{
@@ -43,7 +44,10 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
     }
     let registrar = Registrar::open(operator, &hosts, args.roster.connect_timeout).await?;
     let told = registrar.tell(&hosts, args.roster.roster_out.as_deref()).await?;
-    roster::note(&told, &format!("the broker has the entries of {} hosts", hosts.len()));
+    roster::note(
+        &told,
+        &format!("the broker has the roster's word on {}", generations::names(&hosts)),
+    );
     registrar.close().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
+use herald_fleet::generations;
 use herald_proto::{enrol::RosterEntry, roster_file};
 
 use crate::{
@@ -64,7 +65,11 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
         registrar.close().await;
         Told::All
     };
-    roster::note(&told, &format!("the broker has the entries of {} hosts", entries.len()));
+    let hosts: Vec<_> = entries.iter().map(|entry| entry.message().host.clone()).collect();
+    roster::note(
+        &told,
+        &format!("the broker has the roster's word on {}", generations::names(&hosts)),
+    );
     Ok(ExitCode::SUCCESS)
 }
 
