@@ -11,7 +11,6 @@ use std::{
     panic,
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -21,9 +20,6 @@ use herald_broker::{
     retained,
 };
 use tracing_subscriber::{EnvFilter, filter::ParseError};
-
-/// How long the end waits for whoever is still to be told of it.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 const HELP: &str = "\
 Exit codes:
@@ -140,7 +136,8 @@ fn run(args: Args) -> Result<(), Failure> {
                 .build()
                 .map_err(Failure::Start)?;
             let ended = runtime.block_on(serve::run(&config));
-            runtime.shutdown_timeout(LAST_WORDS);
+            // A thread may still wait for systemd to listen.
+            runtime.shutdown_background();
             ended
         }
     }

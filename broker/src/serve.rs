@@ -30,7 +30,7 @@ use tokio::{
     select,
     signal::unix::{Signal, SignalKind, signal},
     task::{JoinHandle, spawn_blocking},
-    time::interval,
+    time::{interval, timeout},
 };
 
 use crate::Failure;
@@ -41,6 +41,8 @@ const OWN_FILES: u64 = 64;
 const OVERFLOW: usize = 64;
 /// How often certificates are looked at for changes.
 const CERTIFICATES: Duration = Duration::from_secs(5);
+/// How long systemd may take to hear that the broker stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Log lines of each kind that clients can cause in a second.
 const LOG_LINES: u32 = 10;
 
@@ -143,11 +145,12 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     tasks.spawn(keep_watch(announced, Arc::clone(server.broker())));
     tasks.spawn(tls::watch(watched.clone(), CERTIFICATES, Arc::clone(&metrics)));
     let ended = attend(&mut server, signals, config, &watched, &metrics).await;
-    notify(NotifyState::Stopping);
+    let told = notify(NotifyState::Stopping);
     tasks.abort_all();
     if ended.is_ok() {
         server.stop().await;
     }
+    let _ = timeout(LAST_WORDS, told).await;
     ended
 }
 

@@ -20,7 +20,7 @@ use herald_subscriber::{
     prepare_reboot, retention, roll_back, runner,
 };
 
-/// How long the end waits for whoever is still to be told of it.
+/// How long the end waits for what threads are at: one may wait for a systemd that does not listen.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Follows signed orders: verifies, realises, activates, confirms, and rolls back by itself.
