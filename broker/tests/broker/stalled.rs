@@ -12,7 +12,7 @@ use std::{
 use crate::{
     ORDER, STATUS,
     client::{Client, Packet},
-    process::Site,
+    process::{Broker, Site},
     wait::LIMIT,
 };
 
@@ -71,6 +71,14 @@ impl Drop for Frozen<'_> {
     }
 }
 
+/// Starts a broker as systemd does, with its socket at `notify`.
+fn start_watched(site: &Site) -> Broker {
+    let mut command = site.command(&["--listen", "127.0.0.1:0", "--anonymous"]);
+    command.env("NOTIFY_SOCKET", site.path("notify"));
+    command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
+    site.spawn(command)
+}
+
 #[test]
 fn the_watchdog_hears_nothing_while_the_store_hangs_and_again_when_it_goes_on() {
     let site = Site::new();
@@ -87,10 +95,7 @@ fn the_watchdog_hears_nothing_while_the_store_hangs_and_again_when_it_goes_on() 
             }
         }
     };
-    let mut command = site.command(&["--listen", "127.0.0.1:0", "--anonymous"]);
-    command.env("NOTIFY_SOCKET", site.path("notify"));
-    command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
-    let broker = site.spawn(command);
+    let broker = start_watched(&site);
     let mut client = Client::connect(broker.address(), "client");
     client.retained(STATUS, "status");
     assert_eq!(told(LIMIT).as_deref(), Some("READY=1\n"));
@@ -117,10 +122,7 @@ fn a_systemd_that_hears_nothing_holds_up_neither_clients_nor_the_end() {
     others.connect(site.path("notify")).unwrap();
     others.set_nonblocking(true).unwrap();
     while others.send(b"STATUS=of another service\n").is_ok() {}
-    let mut command = site.command(&["--listen", "127.0.0.1:0", "--anonymous"]);
-    command.env("NOTIFY_SOCKET", site.path("notify"));
-    command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
-    let broker = site.spawn(command);
+    let broker = start_watched(&site);
     let mut client = Client::connect(broker.address(), "client");
     client.retained(STATUS, "status");
     client.ping();
