@@ -116,8 +116,10 @@ impl TrustFile {
                     ),
                     keys,
                 ),
-                other @ (Rejection::Host { .. } | Rejection::Fleet { .. }) => locked_out(
-                    &format!("the new system is another host's: to it this order says, {other}"),
+                other @ Rejection::Host { .. } => locked_out(
+                    &format!(
+                        "the new system is another host's, and this order is not for that ({other})"
+                    ),
                     "switch to another name at the machine, and enrol it by that",
                 ),
                 other => locked_out(
