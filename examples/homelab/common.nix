@@ -7,6 +7,8 @@
     broker = "mqtts://alpha.lan";
     tls.caFile = ./broker.crt;
     trust = lib.importTOML ./trust.toml;
+    # For a host that gets a new key: `herald host rotate`.
+    enrolment.tokenFile = "/var/lib/secrets/herald.token";
     # A system that nobody can log in to is rolled back.
     healthChecks.ssh.tcp = "127.0.0.1:22";
     retention.generations.last = 10;

@@ -120,7 +120,10 @@ impl FleetFile {
         let remedy = if let Some(similar) = self.similar(first) {
             format!("did you mean {similar}? `herald host list` shows all")
         } else if self.fleet.token(first).is_some() {
-            format!("{first} has a token: once it asks, let it in with `herald host enrol {first}`")
+            format!(
+                "{first} has a token: once it asks, let it in with `herald host enrol {first}`; if the \
+                 token was lost, make another one with `herald host token {first}`"
+            )
         } else {
             format!(
                 "let it in with `herald host token {first}`, or add [hosts.{first}] with the key \

@@ -90,18 +90,25 @@ impl Registrar {
         Ok(registrar)
     }
 
-    /// Checks, before anything is changed, that what others have to sign can be written.
+    /// Checks, before anything is changed, that a key signs which counts, and that what others have to
+    /// sign can be written.
     ///
     /// # Errors
-    /// When the file for it is there already.
+    /// When no key counts, or the file for the others is there already.
     pub(crate) fn check_file(&self, hosts: &[HostId], out: Option<&Path>) -> anyhow::Result<()> {
         let role = self.operator.trust.release();
         let own = self.operator.key_ids().iter().filter(|id| role.key(**id).is_some()).count();
+        if own == 0 {
+            bail!(
+                "none of the keys that sign is in [release] of the trust file: say with --key which \
+                 one is"
+            );
+        }
         let path = file_for(hosts, out);
         if own < role.threshold() && path.exists() {
             bail!(
-                "{} exists, and signatures are never overwritten: have the others sign it, or \
-                 choose another --roster-out",
+                "{} exists, and signatures are never overwritten: have the others sign it, remove \
+                 it if they have, or choose another --roster-out",
                 path.display()
             );
         }

@@ -26,7 +26,10 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let opened = OpenOptions::new().write(true).create_new(true).open(path);
     let mut opened = match opened {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            bail!("{shown} exists, and signatures are never overwritten: choose another file");
+            bail!(
+                "{shown} exists, and signatures are never overwritten: choose another file, or \
+                 remove that one"
+            );
         }
         other => other.with_context(|| format!("cannot write {shown}"))?,
     };

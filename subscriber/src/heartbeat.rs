@@ -57,6 +57,8 @@ struct Told {
     /// When something else than that was seen on the topic.
     contradicted: Option<Instant>,
     due: Option<Instant>,
+    /// Whether the log says that no beacons come.
+    is_stale: bool,
 }
 
 impl Vitals {
@@ -87,8 +89,8 @@ impl Vitals {
         let mut told = self.told();
         told.session = Some((session, incarnation));
         told.beat = 0;
-        let death = self.sign(&told, Liveness::Offline);
-        let birth = self.sign(&told, Liveness::Online);
+        let death = self.sign(&mut told, Liveness::Offline);
+        let birth = self.sign(&mut told, Liveness::Online);
         self.say(&mut told, &birth);
         (birth, death)
     }
@@ -112,7 +114,7 @@ impl Vitals {
             }
             let mut told = self.told();
             told.beat += 1;
-            let heartbeat = self.sign(&told, Liveness::Online);
+            let heartbeat = self.sign(&mut told, Liveness::Online);
             self.say(&mut told, &heartbeat);
             // A connection that comes is greeted with all there is to say.
             if connected.get() {
@@ -138,15 +140,19 @@ impl Vitals {
         told.due = Some(Instant::now() + wait);
     }
 
-    fn sign(&self, told: &Told, liveness: Liveness) -> Message {
+    fn sign(&self, told: &mut Told, liveness: Liveness) -> Message {
         let (session, incarnation) = told.session.unwrap_or((0, Incarnation::from_bytes([0; 16])));
         let hearing =
             self.freshness().map(|freshness| match freshness.vouches(told.beacon, told.time()) {
                 true => Hearing::Fresh,
                 false => Hearing::Stale,
             });
-        if (hearing, liveness) == (Some(Hearing::Stale), Liveness::Online) {
-            tracing::warn!(beacon = ?told.beacon, "no beacon for two intervals: new orders are not taken");
+        if liveness == Liveness::Online {
+            let is_stale = hearing == Some(Hearing::Stale);
+            let was_stale = std::mem::replace(&mut told.is_stale, is_stale);
+            if is_stale && !was_stale {
+                tracing::warn!(beacon = ?told.beacon, "no beacon for two intervals: new orders are not taken");
+            }
         }
         let taken = told.profiles.iter();
         let presence = Presence {

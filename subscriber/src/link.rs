@@ -195,6 +195,7 @@ impl Link {
     }
 
     async fn take(&self, mut inbox: Inbox) {
+        let mut is_told = false;
         while let Some(event) = inbox.next().await {
             match event {
                 Event::Connected { connection } => {
@@ -203,6 +204,15 @@ impl Link {
                     self.connections.send_replace(connection);
                 }
                 Event::Disconnected { connection, reason } => {
+                    let refused = matches!(reason, ConnectionLost::TokenRefused { .. });
+                    if refused && !std::mem::replace(&mut is_told, true) {
+                        tracing::info!(
+                            "a host is refused until an operator lets it in: `herald host enrol {0}`, \
+                             or without a token `herald host enrol {0} --public-key {1}`",
+                            self.speaker.host,
+                            self.speaker.key.public()
+                        );
+                    }
                     let wanted = matches!(reason, ConnectionLost::Reconnecting);
                     if self.connected.replace(false) && !wanted {
                         tracing::warn!(connection, reason = %chain(&reason), "lost the broker");

@@ -76,7 +76,7 @@ pub struct Status {
 #[serde(rename_all = "kebab-case")]
 pub enum Refused {
     /// There is nothing in this phase that the request could change.
-    #[error("that is not possible while the host is {phase}")]
+    #[error("nothing waits for that here: the host is {phase}")]
     NotNow {
         /// The phase.
         phase: PhaseName,

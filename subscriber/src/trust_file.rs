@@ -101,22 +101,32 @@ impl TrustFile {
     pub fn accepts(&self, attempt: &Attempt, reader: &Addressee) -> Result<(), Cause> {
         let Some(evidence) = attempt.order.evidence() else { return Ok(()) };
         let Some(path) = self.path_in(attempt) else { return Ok(()) };
-        let locked_out = |problem: &str| {
-            let hint = "sign with keys of the old and the new system, or keep a key";
-            Cause::new(Code::LockedOut, &format!("{problem}; {hint}"))
-        };
+        let keys = "sign with keys of the old and the new system, or keep a key";
+        let locked_out =
+            |problem: &str, hint: &str| Cause::new(Code::LockedOut, &format!("{problem}; {hint}"));
         self.check().map_err(|problem| Cause::new(Code::LockedOut, &problem.to_string()))?;
-        let trust = self.read(&path).map_err(|problem| locked_out(&problem))?;
+        let trust = self.read(&path).map_err(|problem| locked_out(&problem, keys))?;
         let shown = path.display();
         if let Err(rejection) = verify_order(evidence.message(), &trust, reader) {
-            let problem = match rejection {
-                Rejection::UnderSigned { valid, threshold } => format!(
-                    "of the new system's {shown}, [release] asks for signatures by {threshold} \
-                     of its keys, and this order has {valid}"
+            return Err(match rejection {
+                Rejection::UnderSigned { valid, threshold } => locked_out(
+                    &format!(
+                        "of the new system's {shown}, [release] asks for signatures by {threshold} \
+                         of its keys, and this order has {valid}"
+                    ),
+                    keys,
                 ),
-                other => format!("the new system's {shown} refuses this order: {other}"),
-            };
-            return Err(locked_out(&problem));
+                other @ Rejection::Host { .. } => locked_out(
+                    &format!(
+                        "the new system is another host's, and this order is not for that ({other})"
+                    ),
+                    "switch to another name at the machine, and enrol it by that",
+                ),
+                other => locked_out(
+                    &format!("the new system's {shown} refuses this order: {other}"),
+                    keys,
+                ),
+            });
         }
         if attempt.procedure.activates() {
             self.put_in_force(trust);

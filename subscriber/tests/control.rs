@@ -89,7 +89,7 @@ fn a_hold_is_kept_over_a_crash_and_told_until_it_ends() {
     assert_eq!(status(&host)["hold"], Value::Null);
     let said = host.run("resume");
     assert_eq!(said.code, Some(4), "{said:?}");
-    assert!(said.stderr.contains("not possible while the host is idle"), "{said:?}");
+    assert!(said.stderr.contains("nothing waits for that here: the host is idle"), "{said:?}");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn what_can_not_be_done_is_refused_with_its_reason() {
     fs::write(&large, vec![0; 25 * 1024]).unwrap();
     let [junk, empty, large] = [&junk, &empty, &large].map(|path| path.to_str().unwrap());
     for (command, code, expected) in [
-        (&["consent", "now"][..], 4, "not possible while the host is idle"),
+        (&["consent", "now"][..], 4, "nothing waits for that here: the host is idle"),
         (&["rollback"], 4, "no system is known that ran here before"),
         (&["status", "--profile", "desk"], 4, "no profile desk; it has system"),
         (&["apply", junk], 4, "the order was refused: malformed"),

@@ -18,12 +18,12 @@ use tokio::{
     task::AbortHandle,
     time::{Instant, sleep, timeout},
 };
-use tracing::{info, warn};
 
 use crate::{
     ConnectionLost, Event, Greeter, Inbox, Message, Settings, Undelivered,
     application::{Application, Command, Turn},
     backoff::Delays,
+    complaints::Complaints,
     connection::{self, End},
     network::WIDEST_WINDOW,
     refusals::Refusals,
@@ -50,6 +50,7 @@ pub fn start(
         delays: Delays::new(settings.backoff, seed),
         application: Application::new(orders, events, filters, settings.window),
         refusals: Refusals::default(),
+        complaints: Complaints::default(),
         settings,
         greeter,
     };
@@ -157,6 +158,8 @@ struct Task {
     application: Application,
     /// Births that the broker does not take.
     refusals: Refusals,
+    /// What was said of connections that are not made.
+    complaints: Complaints,
 }
 
 impl Task {
@@ -170,6 +173,9 @@ impl Task {
             let (end, worked) =
                 connection::run(connection, &self.settings, greeting, &mut self.application).await;
             self.delays.connection_lasted(worked);
+            if !worked.is_zero() {
+                self.complaints.connected();
+            }
             let closed = matches!(&end, End::Lost(reason) if reason.is_closed());
             self.application.connection_lost(closed);
             self.refusals.note(&end, worked, Instant::now());
@@ -178,7 +184,7 @@ impl Task {
                 End::Reconnect => (ConnectionLost::Reconnecting, Duration::ZERO),
                 End::Lost(reason) => (reason, self.delays.next()),
             };
-            report(connection, &reason, delay);
+            self.complaints.report(connection, &reason, delay);
             let lost = Event::Disconnected { connection, reason };
             self.application.inbox.push(lost, None);
             if self.pause(delay).await.is_break() {
@@ -205,17 +211,5 @@ impl Task {
                 () = &mut over, if room => return ControlFlow::Continue(()),
             }
         }
-    }
-}
-
-fn report(connection: u64, reason: &ConnectionLost, delay: Duration) {
-    match reason {
-        ConnectionLost::Reconnecting => info!(connection, "connecting afresh"),
-        reason => warn!(
-            connection,
-            error = reason as &(dyn std::error::Error + 'static),
-            retry_in = ?delay,
-            "no connection to the broker"
-        ),
     }
 }

@@ -25,6 +25,7 @@ mod application;
 mod backoff;
 mod broker_url;
 mod client;
+mod complaints;
 mod connection;
 mod event;
 mod login;

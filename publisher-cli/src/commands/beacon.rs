@@ -2,8 +2,8 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, bail};
-use herald_client::Message;
+use anyhow::{Context as _, anyhow, bail};
+use herald_client::{Delivery, Message, Undelivered};
 use herald_proto::{WIRE_VERSION, beacon::Beacon, signing::sign_beacon, topic::Subject};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -18,6 +18,11 @@ use crate::{
     keys::{self, KeySource},
     output,
 };
+
+/// On how many connections the broker may refuse the first beacon.
+const MOST_UNTAKEN: u32 = 3;
+const NOT_ROLLOUT: &str = "the broker takes no beacon: does this login stand in [rollouts] of its \
+     file of logins? --login-key says which key logs in";
 
 /// Publish the fleet's beacon, again and again.
 ///
@@ -57,7 +62,10 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
     };
     if args.once {
         let delivery = timeout(args.connect_timeout, connection.client.publish(sign())).await;
-        delivery.context("the broker did not acknowledge the beacon in time")??;
+        match delivery.context("the broker did not acknowledge the beacon in time")? {
+            Err(why @ Undelivered::Refused { .. }) => return Err(why).context(NOT_ROLLOUT),
+            fate => fate?,
+        }
         connection.close().await;
         return Ok(ExitCode::SUCCESS);
     }
@@ -66,20 +74,48 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
     let mut turns = interval(every);
     // After a suspend one is enough.
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut delivery: Option<Delivery> = None;
+    // While none was ever taken: how many connections the broker ended instead.
+    let (mut is_connected, mut untaken) = (true, Some(0));
     loop {
         tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => break,
             _ = terminate.recv() => break,
             arrival = connection.next() => match arrival? {
-                Arrival::Lost(why) => output::note(&format!("{why}; trying again")),
-                Arrival::Back => output::note("connected again"),
+                Arrival::Lost(why) => {
+                    if std::mem::take(&mut is_connected) {
+                        untaken = untaken.map(|connections| connections + 1);
+                    }
+                    if untaken == Some(MOST_UNTAKEN) {
+                        return Err(anyhow!(why)).context(NOT_ROLLOUT);
+                    }
+                    output::note(&format!("{why}; trying again"));
+                }
+                Arrival::Back => {
+                    is_connected = true;
+                    output::note("connected again");
+                }
                 Arrival::Message { .. } => {}
             },
+            fate = fate(&mut delivery) => {
+                delivery = None;
+                if fate.is_ok() {
+                    untaken = None;
+                }
+            }
             // The client keeps the latest for as long as there is no connection.
-            _ = turns.tick() => drop(connection.client.publish(sign())),
+            _ = turns.tick() => delivery = Some(connection.client.publish(sign())),
         }
     }
     connection.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for what becomes of a beacon, for ever where none is on its way.
+async fn fate(delivery: &mut Option<Delivery>) -> Result<(), Undelivered> {
+    match delivery {
+        Some(delivery) => delivery.await,
+        None => std::future::pending().await,
+    }
 }

@@ -60,7 +60,11 @@ fn plan(hosts: &[HostId], options: &Options, survey: &Survey) -> anyhow::Result<
         let way =
             recall::way_back(report).with_context(|| format!("{host} can't be rolled back"))?;
         if !report.phase.is_terminal() && report.phase != herald_proto::report::PhaseName::Idle {
-            bail!("{host} is at work on an order ({}): wait for its end", report.phase);
+            bail!(
+                "{host} is at work on an order ({}): wait for its end; before it activates anything, \
+                 `herald publish --action none --host {host}=PATH` takes it back",
+                report.phase
+            );
         }
         let mut target = options.target(
             host.clone(),

@@ -120,7 +120,8 @@ impl Board {
                     }
                     Ok(_) => output::note(&format!("the roster's entry of {host} is another's")),
                     Err(why) => output::note(&format!(
-                        "the roster's entry of {host} counts for nothing: {why}"
+                        "the roster's entry of {host} counts for nothing ({why}): `herald host \
+                         announce` signs it anew"
                     )),
                 }
             }

@@ -28,6 +28,30 @@ fn an_order_that_the_broker_refuses_ends_with_1_and_says_which_and_what_to_check
 }
 
 #[test]
+fn a_beacon_that_the_broker_refuses_ends_with_1_and_says_what_login_it_needs() {
+    let broker = Broker::start_with("allow_anonymous true\nmax_packet_size 100");
+    let desk = Desk::new();
+    let key = stdout(&desk.herald("key generate conductor --out conductor.key"));
+    let signer = stdout(&desk.herald("key generate alice --out alice.key"));
+    let (key, signer, url) = (key.trim(), signer.trim(), broker.url());
+    desk.write(
+        "trust.toml",
+        &format!(
+            "fleet = \"home\"\n[release]\nthreshold = 1\nkeys = [\"{signer}\"]\n\
+             [rollout]\nthreshold = 1\nkeys = [\"{key}\"]\n[freshness]\ninterval = \"1m\"\n"
+        ),
+    );
+    desk.write(
+        "fleet.toml",
+        &format!("fleet = \"home\"\nbroker = \"{url}\"\ntrust = \"trust.toml\"\n"),
+    );
+    for command in ["beacon --key conductor.key --once", "beacon --key conductor.key"] {
+        let said = exits(&desk.herald(command), 1);
+        assert!(said.contains("takes no beacon") && said.contains("[rollouts]"), "{said}");
+    }
+}
+
+#[test]
 fn a_password_comes_from_a_file_beside_the_fleet_file() {
     let desk = Desk::new();
     let passwords = desk.write("passwords", "ops:hush\n");

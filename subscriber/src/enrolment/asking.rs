@@ -144,7 +144,7 @@ impl Enrolment {
                     }
                 }
                 Some(Event::Disconnected { reason, .. }) => {
-                    tracing::info!(?who, %reason, "cannot ask to be enrolled");
+                    tracing::debug!(?who, %reason, "cannot ask to be enrolled");
                     if matches!(reason, ConnectionLost::TokenRefused { .. }) {
                         break false;
                     }

@@ -43,6 +43,7 @@ pub(crate) async fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode
         bail!("the fleet file {} has no hosts", operator.file.path.display());
     }
     let registrar = Registrar::open(operator, &hosts, args.roster.connect_timeout).await?;
+    registrar.check_file(&hosts, args.roster.roster_out.as_deref())?;
     let told = registrar.tell(&hosts, args.roster.roster_out.as_deref()).await?;
     roster::note(
         &told,
