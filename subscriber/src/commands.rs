@@ -13,7 +13,7 @@ use crate::{
         Ask, Denied,
         client::{self, Unmet},
     },
-    request::Status,
+    request::{Refused, Status},
 };
 
 pub mod apply;
@@ -61,6 +61,14 @@ impl Exit {
             Self::Failed => 4,
             Self::TimedOut => 5,
         }
+    }
+}
+
+/// Says why there is nothing to be done in this phase.
+fn if_not_now(error: anyhow::Error, why: &'static str) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(Unmet::Refused(Refused::NotNow { .. })) => error.context(why),
+        _ => error,
     }
 }
 

@@ -74,7 +74,7 @@ pub enum Answer {
 #[serde(rename_all = "kebab-case")]
 pub enum Denied {
     /// Whoever asks may not.
-    #[error("{what} is not for the user {uid}: run it as root (sudo)")]
+    #[error("{what} is not for the user {uid}: {}", remedy(what))]
     NotAllowed {
         /// What they asked for.
         what: String,
@@ -190,6 +190,15 @@ fn line(value: &impl serde::Serialize) -> Vec<u8> {
     let mut line = serde_json::to_vec(value).expect("it has no map whose keys are not text");
     line.push(b'\n');
     line
+}
+
+/// Says who may do what somebody may not.
+fn remedy(what: &str) -> &'static str {
+    if what == "consent" {
+        "whoever is logged in at this host may answer; else run it as root (sudo)"
+    } else {
+        "run it as root (sudo)"
+    }
 }
 
 fn names(profiles: &[ProfileName]) -> String {

@@ -161,7 +161,10 @@ fn a_configuration_is_checked_without_making_anything() {
     fs::write(folder.join("web.toml"), "\ncheck.ping = \"web\"").unwrap();
     let said = host.run("check-config");
     assert_eq!(said.code, Some(2), "{said:?}");
-    assert!(said.stderr.contains("web.toml: ") && said.stderr.contains("line 2"), "{said:?}");
+    assert!(
+        said.stderr.contains("web.toml as one check: ") && said.stderr.contains("line 2"),
+        "{said:?}"
+    );
     assert!(!host.scratch.file("herald").exists());
 }
 

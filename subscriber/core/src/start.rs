@@ -39,6 +39,9 @@ impl Turn<'_> {
                 if let Some(running) = &seen.running {
                     self.adopt(running);
                 }
+                if !same_boot {
+                    self.needs_no_reboot_any_more(seen);
+                }
                 // The end may have been stored and what it left not removed yet.
                 let (attempt, keep) = (self.state.attempts, self.state.kept());
                 self.effects.push(Effect::CleanUp { attempt, keep });
@@ -90,6 +93,16 @@ impl Turn<'_> {
             Phase::RollingBack { attempt, cause, starts, resort, .. } => {
                 self.started_rolling_back(attempt, cause, starts, resort, seen);
             }
+        }
+    }
+
+    /// Stops saying that the order takes a reboot once that was made: what the profile names was booted.
+    fn needs_no_reboot_any_more(&mut self, seen: &Seen) {
+        if let Phase::Ended { order, ending: Ending::RebootNeeded(_) } = self.state.phase
+            && seen.booted.is_some()
+            && seen.booted == seen.profile
+        {
+            self.state.phase = Phase::Ended { order, ending: Ending::Succeeded };
         }
     }
 

@@ -285,7 +285,9 @@ impl State {
     /// Gives why the phase is what it is, where its name does not say.
     pub fn cause(&self) -> Option<Cause> {
         match &self.phase {
-            Phase::Waiting { wait, waited, .. } => wait.cause(waited, self.hold.as_ref()),
+            Phase::Waiting { order, wait, waited, .. } => {
+                wait.cause(order, waited, self.hold.as_ref())
+            }
             Phase::RollingBack { cause, .. } => Some(cause.clone()),
             Phase::Ended { ending, .. } => ending.cause().cloned(),
             _ => None,

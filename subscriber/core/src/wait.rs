@@ -134,11 +134,24 @@ impl Wait {
     }
 
     /// Says for people what it waits for; nothing where that needs no words.
-    pub(crate) fn cause(self, waited: &Waited, hold: Option<&Hold>) -> Option<Cause> {
+    pub(crate) fn cause(
+        self,
+        order: &Accepted,
+        waited: &Waited,
+        hold: Option<&Hold>,
+    ) -> Option<Cause> {
         match (self, waited.consent) {
             (Self::Hold, _) => hold.map(|hold| Cause::new(Code::Held, hold.reason.as_str())),
             (Self::Window { opens: Some(opens) }, _) => {
-                let detail = format!("the next maintenance window opens at {opens}");
+                let end = waited.end(order);
+                let detail = if opens < end {
+                    format!("the next maintenance window opens at {opens}")
+                } else {
+                    format!(
+                        "the next maintenance window opens at {opens}, and this order ends at {end}: \
+                         publish one that is valid for longer, or does not wait for windows"
+                    )
+                };
                 Some(Cause::new(Code::OutsideWindow, &detail))
             }
             (Self::Consent { until }, Consent::Postponed { .. }) => {

@@ -131,6 +131,8 @@ impl Turn<'_> {
         match (asked, agrees) {
             (true, true) => self.proceed(),
             (true, false) => {
+                // Who has answered is asked no more, on no other desktop either.
+                self.effects.push(Effect::ReleasePermit);
                 self.report();
                 Some(())
             }

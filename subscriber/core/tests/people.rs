@@ -252,6 +252,19 @@ fn a_limit_on_waiting_counts_from_when_it_might_have_started_and_over_reboots() 
 }
 
 #[test]
+fn a_window_that_opens_after_the_order_has_ended_is_told_with_what_to_do() {
+    for (until, is_too_late) in [(VALIDITY - HOUR, false), (VALIDITY + HOUR, true)] {
+        let mut host = Stop::WaitingForWindow.reach();
+        let opens = host.now.wall.plus(until);
+        let effects = window(&mut host, Window::Closed { opens });
+        let report = last_report(&effects);
+        assert_eq!(report.code, Some(Code::OutsideWindow));
+        let detail = report.detail.as_ref().expect("it says when").as_str();
+        assert_eq!(detail.contains("valid for longer"), is_too_late, "{detail}");
+    }
+}
+
+#[test]
 fn whoever_wants_the_old_system_back_gets_it_while_the_new_one_proves_itself() {
     for stop in [Stop::Activating, Stop::Confirming] {
         let mut host = stop.reach();

@@ -209,6 +209,25 @@ fn a_boot_action_says_that_another_kernel_waits_for_a_reboot_and_the_same_kernel
     assert_eq!((host.phase(), host.code()), (PhaseName::Succeeded, None));
 }
 
+#[test]
+fn a_reboot_is_needed_until_the_machine_has_booted_what_its_profile_names() {
+    let (mut host, _) = another_kernel(asking(Action::Switch, Some(IfRebootNeeded::Boot)));
+    host.permit();
+    host.commit();
+    let still_needs_it = |host: &Host| {
+        assert_eq!(host.phase(), PhaseName::Succeeded);
+        host.code() == Some(Code::RebootNeeded)
+    };
+    host.start(nothing_found());
+    assert!(still_needs_it(&host), "only the subscriber started anew");
+    host.reboot_into(old());
+    host.start(nothing_found());
+    assert!(still_needs_it(&host), "somebody booted the old system");
+    host.reboot_into(new(1));
+    host.start(nothing_found());
+    assert!(!still_needs_it(&host));
+}
+
 /// A server whose roll back is about to end.
 fn server() -> Host {
     let mut host = Stop::RollingBack.reach();

@@ -59,7 +59,7 @@ waiting-for-window : window-open : = : request-permit
 waiting-for-window : window-closed window-unknown : = : report
 waiting-for-time waiting-for-permit held waiting-for-window : agreed : = : -
 waiting-for-consent : agreed : = : request-permit
-waiting-for-consent : postponed : = : report
+waiting-for-consent : postponed : = : release-permit report
 idle ended : wanted-back : realising : report:accepted report realise
 activating confirming almost-proved : wanted-back wanted-back-at-once : rolling-back : roll-back report
 

@@ -29,7 +29,7 @@ pub enum BadCheck {
         source: io::Error,
     },
     /// The file is no check.
-    #[error("cannot use {}", path.display())]
+    #[error("cannot use {} as one check", path.display())]
     Syntax {
         /// Which file.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum BadCheck {
         source: Box<toml::de::Error>,
     },
     /// The check can't be run.
-    #[error("cannot use {}", path.display())]
+    #[error("cannot use {} as one check", path.display())]
     Unusable {
         /// Which file.
         path: PathBuf,
@@ -151,9 +151,11 @@ mod tests {
             ("check.http = \"https://h/\"", "curl"),
             ("check.tcp = \"localhost:22\"", "line 1"),
             ("check.unit = \"a.service\"\nwithin = \"5s\"", "line 2"),
+            ("check.tcp = \"[::1]:22\"\ncheck.unit = \"a.service\"", "1 element"),
         ] {
             let found = found(&[("bad.toml", text), ("good.toml", "check.unit = \"b.service\"")]);
-            assert!(found[0].contains("/bad.toml: ") && found[0].contains(said), "{}", found[0]);
+            assert!(found[0].contains("/bad.toml as one check: "), "{}", found[0]);
+            assert!(found[0].contains(said), "{}", found[0]);
             assert!(found[0].matches("TOML parse error").count() <= 1, "{}", found[0]);
             assert_eq!(found[1], "good.toml is unit b.service");
         }

@@ -408,6 +408,14 @@ fn realise_failed(error: &CommandFailed) -> Failure {
     if detail.contains("No space left on device") {
         return failed(Code::DiskFull, &format!("{detail}; make room in the store"), true);
     }
+    if detail.contains("don't know how to build") {
+        // Nix's words for a path that no cache has.
+        let detail = format!(
+            "no cache that this host asks has all of it: `nix copy`, or `herald publish --copy-to`, \
+             brings it there; {detail}"
+        );
+        return failed(Code::RealiseFailed, &detail, true);
+    }
     failed(Code::RealiseFailed, &detail, true)
 }
 

@@ -1,6 +1,6 @@
 //! `herald-subscriber consent`.
 
-use super::{About, Exit, line, words};
+use super::{About, Exit, if_not_now, line, words};
 use crate::control::Ask;
 
 /// The answer.
@@ -26,7 +26,8 @@ enum Answer {
 /// # Errors
 /// When the daemon can't be asked, or asks for nothing.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
-    let status = args.about.ask(Ask::Consent { agrees: args.answer == Answer::Now }).await?;
+    let status = args.about.ask(Ask::Consent { agrees: args.answer == Answer::Now }).await;
+    let status = status.map_err(|error| if_not_now(error, "no update waits for an answer"))?;
     line(&words::phase(&status))?;
     Ok(Exit::Done)
 }

@@ -1,6 +1,6 @@
 //! `herald-subscriber resume`.
 
-use super::{About, Exit, line};
+use super::{About, Exit, if_not_now, line};
 use crate::control::Ask;
 
 /// Whose hold is to end.
@@ -15,7 +15,8 @@ pub struct Args {
 /// # Errors
 /// When the daemon can't be asked, or there is no hold.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
-    let status = args.about.ask(Ask::Resume).await?;
+    let status = args.about.ask(Ask::Resume).await;
+    let status = status.map_err(|error| if_not_now(error, "nobody holds this host"))?;
     line(&format!("not held any more; the host is {}", status.phase))?;
     Ok(Exit::Done)
 }

@@ -101,13 +101,14 @@ fn a_cache_that_another_key_has_signed_is_refused_in_nix_s_words_and_nothing_is_
 }
 
 #[test]
-fn a_path_that_is_nowhere_is_refused_in_nix_s_words_and_may_be_there_later() {
+fn a_path_that_is_nowhere_is_refused_in_nix_s_words_with_what_to_do_and_may_be_there_later() {
     let fleet = Fleet::new();
     let system = fleet.build("1", &[]);
     let closure = fleet.closure(&system);
     let answer = realise(&fleet, &system, Integrity::Closure(closure));
     let detail = refused(&answer, Code::RealiseFailed, true);
     assert!(detail.contains("don't know how to build"), "{detail}");
+    assert!(detail.contains("no cache that this host asks has all of it"), "{detail}");
     assert!(detail.contains(system.as_str()), "{detail}");
 
     fleet.push(&system);

@@ -1,8 +1,8 @@
 //! What must hold after every step, whatever happens.
 
 use herald_core::{
-    Effect, Event, HealthProof, LinkProof, Monotonic, Now, Phase, Procedure, State, TrustProof,
-    Wait,
+    Effect, Ending, Event, HealthProof, LinkProof, Monotonic, Now, Phase, Procedure, State,
+    TrustProof, Wait,
 };
 use herald_proto::report::PhaseName;
 
@@ -208,7 +208,7 @@ impl Monitor {
         assert_eq!(new.reports, self.reports);
         assert_eq!(new.boot, after.now.boot);
         let begins = matches!(event, Event::OrderArrived { .. } | Event::WantedBack { .. });
-        if matches!(old.phase, Phase::Ended { .. }) && !begins {
+        if matches!(old.phase, Phase::Ended { .. }) && !begins && !was_rebooted(old, new) {
             assert_eq!(old.phase, new.phase, "an ending is left by a new order only");
         }
         let ended = matches!(new.phase, Phase::Ended { .. } | Phase::Idle);
@@ -317,4 +317,16 @@ pub(crate) fn essence(phase: &Phase, now: &Now) -> String {
         (path.previous.name(), path.profile.as_ref().map(|path| path.name()), path.connected)
     });
     format!("{} {order:?} {next:?} {what:?} {rest} {baseline:?}", phase.name())
+}
+
+/// An ending that took a reboot has got it.
+fn was_rebooted(old: &State, new: &State) -> bool {
+    let needed = |state: &State| match &state.phase {
+        Phase::Ended { order, ending } => Some((*order, matches!(ending, Ending::RebootNeeded(_)))),
+        _ => None,
+    };
+    let (Some((order, true)), Some((same, false))) = (needed(old), needed(new)) else {
+        return false;
+    };
+    order == same && old.boot != new.boot && new.phase.name() == PhaseName::Succeeded
 }
