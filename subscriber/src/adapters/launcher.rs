@@ -190,7 +190,9 @@ impl Launcher {
     fn kill_direct(&self, role: Role, attempt: u64) {
         let text = fs::read_to_string(self.file(role, attempt, "lock")).unwrap_or_default();
         if let Some(pid) = text.parse().ok().filter(|pid| *pid > 1).and_then(Pid::from_raw) {
-            // The leader last: while it lives, its session's number is nobody else's.
+            // The leader last: while it lives, its session's number is nobody else's. Held, it tells of no
+            // end of the others.
+            let _ = kill_process(pid, Signal::STOP);
             for member in session_members(pid) {
                 let _ = kill_process(member, Signal::KILL);
             }
